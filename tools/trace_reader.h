@@ -1,0 +1,48 @@
+// Reads a trace file (docs/trace-format.md) and hands out its events in time order.
+//
+// Bounds-checked throughout: any prefix of a trace and any damaged byte yields the sections that are whole, and
+// problems() says what is missing. Memory is independent of the number of events: the file is mapped, section headers
+// are scanned once, event sections are decoded one per thread at a time while they are merged.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "profiler/trace_format.h"
+#include "profiler/trace_writer.h"
+#include "tools/result.h"
+
+namespace tidemark {
+
+class TraceReader {
+ public:
+  // Fails only when nothing can be told: not a file, not a trace, another major version, no whole section.
+  static Result<std::unique_ptr<TraceReader>> Open(const std::string& path);
+  virtual ~TraceReader() = default;
+
+  virtual const nlohmann::json& info() const = 0;  // kInfo; {} when missing
+  virtual const nlohmann::json& end() const = 0;   // kEnd; null when the trace has no end
+  virtual const std::vector<TraceModule>& modules() const = 0;
+  virtual const std::vector<TraceThread>& threads() const = 0;  // one per serial, last name
+  virtual const std::vector<TraceMemory>& memory() const = 0;   // by time
+  // Indexed by node id (holes have parent 0, ip 0); node 0 is the root.
+  virtual const std::vector<TraceStackNode>& nodes() const = 0;
+  // One sentence per thing that is missing or damaged; empty for a whole trace.
+  virtual const std::vector<std::string>& problems() const = 0;
+  virtual uint64_t file_bytes() const = 0;
+
+  // Nanoseconds of CLOCK_MONOTONIC since the first clock record, by interpolation between clock records.
+  virtual int64_t TimeNs(uint64_t tsc) const = 0;
+  virtual Mode mode() const = 0;
+  virtual uint64_t sample_bytes() const = 0;  // 0 in full mode
+
+  // All events, merged over threads by time; within a thread in program order. May be called again.
+  // Single-threaded spans carry no stamps: their events keep the time of the last one that had.
+  virtual void ForEachEvent(const std::function<void(uint32_t thread_serial, const TraceEvent&)>& visit) = 0;
+};
+
+}  // namespace tidemark
