@@ -1,0 +1,143 @@
+"""Tests of ./dev: what it prints and exits with, with a stand-in for the built program and for apt.
+
+Must not: install packages or build the tree.
+"""
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# Understands as much of the command line as ./dev uses.
+PROGRAM = """\
+#!/usr/bin/env bash
+case $1 in
+  record)
+    shift
+    while [[ $1 != -- ]]; do
+      case $1 in -o | --output) out=$2; shift ;; --output=*) out=${1#*=} ;; -o*) out=${1#-o} ;; esac
+      shift
+    done
+    shift
+    command -v "$1" >/dev/null || exit 127
+    echo data >"$out"
+    exec "$@" ;;
+  report) echo "hotspots of $2" ;;
+  flamegraph) echo svg >"$4" ;;
+esac
+"""
+
+
+class DevTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="tidemark dev ")  # with spaces: paths are quoted or this breaks
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name) / "tree"
+        self.cwd = Path(folder.name) / "elsewhere"
+        self.cwd.mkdir()
+        (self.root / "build" / "tools").mkdir(parents=True)
+        (self.root / "build" / "build.ninja").write_text("")
+        shutil.copy(ROOT / "dev", self.root)
+        self.write_program(self.root / "build" / "tools" / "tidemark", PROGRAM)
+
+    def write_program(self, path, text):
+        path.write_text(textwrap.dedent(text))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def dev(self, *arguments, **environment):
+        return subprocess.run([self.root / "dev", *arguments], cwd=self.cwd, capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "TIDEMARK_NO_INSTALL": "1", **environment})
+
+    def test_help(self):
+        result = self.dev("help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("run [OPTION...] -- CMD...", result.stdout)
+
+    def test_unknown_subcommand_is_a_usage_error(self):
+        for arguments in ((), ("frobnicate",), ("--frobnicate",), ("run",), ("run", "true"), ("run", "--")):
+            with self.subTest(arguments=arguments):
+                result = self.dev(*arguments)
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+                self.assertNotEqual(result.stderr, "")
+
+    def test_run_leaves_stdout_and_status_to_the_command(self):
+        result = self.dev("run", "--", "sh", "-c", "echo out; echo 'a  b' | cat; exit 3")
+        self.assertEqual((result.returncode, result.stdout), (3, "out\na  b\n"))
+        trace, = self.cwd.glob("tidemark.sh.*.tmk")
+        graph, = self.cwd.glob("tidemark.sh.*.svg")
+        for expected in (f"hotspots of {trace.name}", str(trace), str(graph)):
+            self.assertIn(expected, result.stderr)
+
+    def test_run_reports_on_a_killed_command(self):
+        result = self.dev("run", "-o", "k.tmk", "--", "sh", "-c", "kill -TERM $$")
+        self.assertEqual(result.returncode, 143)
+        self.assertIn("hotspots of k.tmk", result.stderr)
+
+    def test_run_understands_every_way_to_name_the_trace(self):
+        for options in (("-o", "t.tmk"), ("-ot.tmk",), ("--output", "t.tmk"), ("--output=t.tmk",)):
+            with self.subTest(options=options):
+                self.assertEqual(self.dev("run", *options, "--", "true").returncode, 0)
+                self.assertEqual({path.name for path in self.cwd.iterdir()}, {"t.tmk", "t.svg"})
+                for path in self.cwd.iterdir():
+                    path.unlink()
+
+    def test_run_says_that_there_is_no_trace(self):
+        result = self.dev("run", "--", "no-such-program-here")
+        self.assertEqual(result.returncode, 127)
+        self.assertIn("no trace", result.stderr)
+        self.assertNotIn("hotspots", result.stderr)
+
+    def test_works_through_a_symbolic_link(self):
+        (self.cwd / "link").symlink_to(self.root / "dev")
+        result = subprocess.run([self.cwd / "link", "run", "--", "true"], cwd=self.cwd, capture_output=True, text=True,
+                                env={**os.environ, "TIDEMARK_NO_INSTALL": "1"})
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_a_failing_build_shows_its_output(self):
+        (self.root / "build" / "build.ninja").write_text("rule r\n command = echo cause of it; false\nbuild a: r\n")
+        result = self.dev("build")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("cause of it", result.stderr)
+
+    def test_a_build_without_program_is_a_failure(self):
+        (self.root / "build" / "tools" / "tidemark").unlink()
+        self.assertEqual(self.dev("build").returncode, 1)
+
+    def apt(self, body):
+        """A PATH on which nothing is installed and apt-get and sudo do as told, and log."""
+        folder = self.root / "bin"
+        folder.mkdir(exist_ok=True)
+        self.write_program(folder / "dpkg-query", "#!/bin/sh\nexit 1\n")
+        self.write_program(folder / "apt-get", f"#!/bin/sh\necho \"$@\" >>'{self.root}/apt.log'\n{body}\n")
+        self.write_program(folder / "sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
+        return {"PATH": f"{folder}:{os.environ['PATH']}", "TIDEMARK_NO_INSTALL": ""}
+
+    def test_missing_packages_are_installed_without_update(self):
+        result = self.dev("build", **self.apt("exit 0"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        calls = (self.root / "apt.log").read_text().splitlines()
+        self.assertEqual(len(calls), 1)
+        self.assertRegex(calls[0], r"^install -y .*libmimalloc-dev")
+        self.assertEqual(sum("installing" in line for line in result.stderr.splitlines()), 1)
+
+    def test_lists_are_fetched_when_the_first_try_fails(self):
+        body = f"[ $1 = update ] && touch '{self.root}/lists'; [ -e '{self.root}/lists' ] || exit 100"
+        result = self.dev("build", **self.apt(body))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        calls = [line.split()[0] for line in (self.root / "apt.log").read_text().splitlines()]
+        self.assertEqual(calls, ["install", "update", "install"])
+
+    def test_a_failing_apt_is_shown(self):
+        result = self.dev("build", **self.apt("echo 'E: mirror is down'; exit 100"))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("E: mirror is down", result.stderr)
+        self.assertIn("could not install", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
