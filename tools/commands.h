@@ -16,6 +16,8 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "tools/result.h"
 
@@ -31,7 +33,12 @@ struct Command {
   RunFunction (*define)(CLI::App&);  // adds the options
   ExitStatus usage_status = ExitStatus::kUsage;  // what a wrong option exits with
   bool hidden = false;               // not in lists, man page and completion
+  bool takes_command = false;        // `-- CMD...`: see TrailingCommand
 };
+
+// For commands that end in `[--] CMD...`: CMD and its arguments, word for word. Filled before the command runs.
+// (Not a CLI11 positional: that one splits words like "[a,b]".)
+const std::vector<std::string>& TrailingCommand();
 
 extern const Command kRecordCommand;
 extern const Command kReportCommand;

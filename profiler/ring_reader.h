@@ -1,0 +1,133 @@
+// Takes records out of one session segment and decodes them.
+//
+// The process on the other side may be hostile, damaged or dead in the middle of a store. So: the layout comes from
+// the collector's own copy, never from the segment's header; every length is loaded once and clamped; the bytes of a
+// chunk are copied out of the shared memory before anything in them is looked at; a record that does not fit ends its
+// chunk and is counted as damage. Memory held here is bounded by the segment, not by what the segment claims.
+//
+// Context: collector process, one thread. Must not: touch files, know process ids beyond the numbers in the segment.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "profiler/session.h"
+#include "profiler/trace_writer.h"
+
+namespace tidemark {
+
+// Constant part of a segment, decided by whoever creates it (session_server.h).
+struct SegmentLayout {
+  uint64_t segment_bytes = 0;
+  uint32_t chunk_bytes = 0;
+  uint32_t chunk_count = 0;
+  uint32_t thread_slot_count = 0;
+  uint64_t thread_slots_offset = 0;
+  uint64_t chunk_headers_offset = 0;
+  uint64_t chunks_offset = 0;
+
+  // Layout of a segment of about `ring_bytes`, with as many chunks as fit behind headers and slots.
+  static SegmentLayout For(uint64_t ring_bytes, uint32_t chunk_bytes, uint32_t thread_slot_count);
+};
+
+// Sums over all thread slots, plus what the segment's header counts.
+struct SessionCounters {
+  uint64_t events[kKindCount] = {};
+  uint64_t dropped[kKindCount] = {};
+  uint64_t skipped = 0;
+  uint64_t allocated_bytes = 0;
+  uint64_t stacks = 0, frames_walked = 0, frames_reused = 0, rule_misses = 0, truncated = 0, fp_guesses = 0;
+  uint64_t foreign_frees = 0, region_full_count = 0, region_full_bytes = 0, internal_failures = 0, heap_errors = 0;
+};
+
+class RingReader {
+ public:
+  class Sink {
+   public:
+    virtual ~Sink() = default;
+    virtual void OnNode(TraceStackNode node) = 0;
+    virtual void OnModule(TraceModule module) = 0;
+    virtual void OnThread(TraceThread thread) = 0;  // first chunk of a thread, or its name changed
+    // Events of one thread in program order; (sequence, fragment) grows from call to call of one thread.
+    virtual void OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment,
+                          std::vector<TraceEvent>& events) = 0;
+    // After each chunk; the place to look after something urgent.
+    virtual void BetweenChunks() {}
+  };
+
+  enum class Take {
+    kClosed,      // closed chunks, and open ones whose data has waited long enough
+    kEverything,  // the writers are dead, or shall be believed to have stopped
+  };
+
+  // `base` is the collector's own mapping of the segment; it stays the caller's.
+  RingReader(void* base, const SegmentLayout& layout);
+
+  // Takes what is there; frees chunks that are closed and read. Returns the bytes of records taken.
+  uint64_t Drain(Take take, uint64_t now_us, Sink& sink);
+  // Reads out what a thread left behind that no longer exists, frees its chunk and its slot.
+  void RetireThread(uint32_t slot, uint32_t owner_tid, uint64_t now_us, Sink& sink);
+
+  // (slot, tid) of all slots that are owned by a thread.
+  void ForEachOwner(const std::function<void(uint32_t slot, uint32_t tid)>& visit) const;
+  SessionCounters Counters() const;
+  // Chunks that no thread holds, of all.
+  uint32_t FreeChunks() const;
+
+  const uint64_t* received() const { return received_; }
+  uint64_t damaged_chunks() const { return damaged_chunks_; }
+
+ private:
+  // What is known about the content of a chunk since it was first seen in use.
+  struct Progress {
+    bool known = false;
+    bool damaged = false;  // the rest of this chunk is ignored
+    uint32_t thread_serial = 0;
+    uint32_t tid = 0;
+    uint32_t sequence = 0;
+    uint32_t slot = 0;
+    uint32_t consumed_bytes = 0;
+    uint32_t fragment = 0;
+    uint64_t tsc = 0;
+    uint64_t first_waiting_us = 0;  // since when data has been waiting; 0: none does
+  };
+  struct Thread {
+    bool ordered = false;        // next_sequence is known
+    uint32_t next_sequence = 0;  // of the chunk whose records come next
+    std::string name;
+    // Decoded events that wait to become one section, and where in the thread's chunks they begin.
+    uint32_t batch_sequence = 0, batch_fragment = 0;
+    uint64_t batch_since_us = 0;
+    std::vector<TraceEvent> batch;
+  };
+  struct Ready {
+    uint32_t chunk, state, committed;
+  };
+
+  SessionHeader& header() const { return *static_cast<SessionHeader*>(base_); }
+  ThreadSlot& slot(uint32_t index) const;
+  ChunkHeader& chunk(uint32_t index) const;
+
+  void LearnIdentity(uint32_t index, Progress& progress, Sink& sink);
+  uint64_t TakeChunk(const Ready& ready, uint64_t now_us, Sink& sink);
+  void Decode(const uint64_t* words, size_t count, Progress& progress, Thread& thread, uint64_t now_us, Sink& sink);
+  TraceEvent& NewEvent(RecordKind kind, Progress& progress, Thread& thread, uint64_t now_us, Sink& sink);
+  void FreeChunk(uint32_t index);
+  Thread& ThreadOf(uint32_t serial, Sink& sink);
+  void FlushBatch(uint32_t serial, Thread& thread, Sink& sink);
+  void FlushOldBatches(bool all, uint64_t now_us, Sink& sink);
+
+  void* const base_;
+  const SegmentLayout layout_;
+  std::vector<Progress> progress_;
+  std::vector<uint64_t> words_;  // private copy of a chunk's new records
+  std::unordered_map<uint32_t, Thread> threads_;
+  size_t batched_events_ = 0;
+  uint64_t received_[kKindCount] = {};
+  uint64_t damaged_chunks_ = 0;
+};
+
+}  // namespace tidemark

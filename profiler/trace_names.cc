@@ -1,0 +1,48 @@
+#include "profiler/trace_names.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace tidemark {
+namespace {
+
+constexpr unsigned kMaxAttempts = 10'000;
+
+bool Exists(const std::string& path) {
+  struct stat s{};
+  return lstat(path.c_str(), &s) == 0;
+}
+
+}  // namespace
+
+std::string NumberedName(const std::string& path, unsigned number) {
+  const std::string suffix = ".tmk";
+  const bool has_suffix = path.size() > suffix.size() && path.ends_with(suffix);
+  const std::string stem = has_suffix ? path.substr(0, path.size() - suffix.size()) : path;
+  return stem + "-" + std::to_string(number) + (has_suffix ? suffix : "");
+}
+
+std::unique_ptr<TraceWriter> TraceNames::Create(pid_t pid, uint32_t image, bool launched, std::string* error) {
+  std::string path = output_;
+  const size_t pattern = path.find("%p");
+  const std::string number = std::to_string(pid);
+  if (pattern != std::string::npos) {
+    for (size_t at = pattern; at != std::string::npos; at = path.find("%p", at + number.size())) {
+      path.replace(at, 2, number);
+    }
+  } else if (!launched || image > 1) {
+    path += "." + number;
+    if (image > 1) path += "." + std::to_string(image);
+  }
+  if (replace_first_ && launched && image == 1) unlink(path.c_str());
+  for (unsigned attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    const std::string name = attempt == 1 ? path : NumberedName(path, attempt);
+    // Asking first keeps thousands of failed creations cheap; Create's O_EXCL decides.
+    if (attempt < kMaxAttempts && Exists(name)) continue;
+    if (std::unique_ptr<TraceWriter> writer = TraceWriter::Create(name, error)) return writer;
+    if (!Exists(name)) return nullptr;
+  }
+  return nullptr;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,318 @@
+#include "profiler/traced_process.h"
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+namespace tidemark {
+namespace {
+
+constexpr uint64_t kClockInterval_us = 1'000'000;
+constexpr uint64_t kQuickMemoryInterval_us = 50'000;
+constexpr uint64_t kFullMemoryInterval_us = 100'000;
+constexpr uint64_t kFullMemoryCostRatio = 100;  // at most 1 % of a CPU
+constexpr uint64_t kRetireInterval_us = 100'000;
+constexpr uint64_t kUrgentRetireInterval_us = 20'000;
+
+uint64_t CpuNs() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+uint64_t Sum(const uint64_t* by_kind) { return by_kind[kKindAlloc] + by_kind[kKindFree] + by_kind[kKindRealloc]; }
+
+nlohmann::json ByKind(const uint64_t* by_kind) {
+  return {{"alloc", by_kind[kKindAlloc]}, {"free", by_kind[kKindFree]}, {"realloc", by_kind[kKindRealloc]}};
+}
+
+std::string Dump(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);  // argv need not be UTF-8
+}
+
+std::string BaseName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+
+}  // namespace
+
+nlohmann::json ToJson(const TraceSummary& s) {
+  return {{"path", s.path},           {"command", s.command},   {"pid", s.pid},
+          {"events", s.events},       {"bytes", s.bytes},       {"dropped", s.dropped},
+          {"missing", s.missing},     {"unwritten", s.unwritten}, {"bypassed", s.bypassed},
+          {"error", s.error}};
+}
+
+TraceSummary SummaryFromJson(const nlohmann::json& json) {
+  TraceSummary s;
+  s.path = json.value("path", "");
+  s.command = json.value("command", "");
+  s.pid = json.value("pid", 0);
+  s.events = json.value("events", uint64_t{0});
+  s.bytes = json.value("bytes", uint64_t{0});
+  s.dropped = json.value("dropped", uint64_t{0});
+  s.missing = json.value("missing", uint64_t{0});
+  s.unwritten = json.value("unwritten", uint64_t{0});
+  s.bypassed = json.value("bypassed", false);
+  s.error = json.value("error", "");
+  return s;
+}
+
+TracedProcess::TracedProcess(Attached attached, Context context)
+    : attached_(std::move(attached)),
+      context_(std::move(context)),
+      reader_(attached_.segment->base(), attached_.segment->layout()) {
+  summary_.pid = pid();
+  summary_.bypassed = attached_.bypassed;
+  exe_known_ = ExecutableIdentity(pid(), &exe_device_, &exe_inode_);
+  nested_namespace_ = ReadNamespacePids(pid(), pid()).size() > 1;
+  last_poll_us_ = MonotonicNs() / 1000;
+}
+
+TracedProcess::~TracedProcess() = default;
+
+void TracedProcess::OpenTrace(std::unique_ptr<TraceWriter> writer, const std::string& wanted_path,
+                              const std::string& error) {
+  writer_ = std::move(writer);
+  summary_.path = writer_ != nullptr ? writer_->path() : wanted_path;
+  if (writer_ == nullptr) summary_.error = error;
+  WriteInfo();
+}
+
+void TracedProcess::WriteInfo() {
+  const TraceClock clock = ReadClocks();
+  const std::vector<std::string> command = ReadCommandLine(pid());
+  const std::string executable = ReadExecutable(pid());
+  summary_.command = BaseName(!command.empty() ? command[0] : executable);
+  if (writer_ == nullptr) return;
+  utsname machine{};
+  uname(&machine);
+  nlohmann::json info = {
+      {"tool_version", context_.tool_version},
+      {"mode", context_.session.mode == Mode::kFull ? "full" : "sampled"},
+      {"sample_bytes", context_.session.mode == Mode::kFull ? 0 : context_.session.sample_bytes},
+      {"pid", pid()},
+      {"ppid", context_.parent},
+      {"command", command},
+      {"executable", executable},
+      {"start_realtime_ns", clock.realtime_ns},
+      {"start_monotonic_ns", clock.monotonic_ns},
+      {"start_tsc", clock.tsc},
+      {"page_bytes", sysconf(_SC_PAGESIZE)},
+      {"architecture", machine.machine},
+      {"kernel", std::string(machine.sysname) + " " + machine.release},
+      {"cpus", sysconf(_SC_NPROCESSORS_ONLN)},
+      {"launch", context_.launch},
+      {"parent", nullptr},
+      {"image", context_.image},
+      {"bypassed", attached_.bypassed},
+  };
+  if (context_.parent_traced) info["parent"] = {{"pid", context_.parent}};
+  writer_->WriteInfo(Dump(info));
+  writer_->AddClock(clock);
+  const uint64_t now_us = clock.monotonic_ns / 1000;
+  next_clock_us_ = now_us + kClockInterval_us;
+  SampleMemoryFully(now_us);
+}
+
+uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
+  const uint64_t cpu_before = CpuNs();
+  longest_gap_us_ = std::max(longest_gap_us_, now_us - std::min(now_us, last_poll_us_));
+  last_poll_us_ = now_us;
+  SessionHeader& header = attached_.segment->header();
+  header.tick.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t free_before = reader_.FreeChunks();
+  busy_ = free_before < attached_.segment->layout().chunk_count / 4 * 3;
+  const uint64_t taken = reader_.Drain(RingReader::Take::kClosed, now_us, *this);
+  if (now_us >= next_retire_us_) {
+    RetireDeadThreads(now_us);
+    const bool scarce = reader_.FreeChunks() < attached_.segment->layout().chunk_count / 4;
+    next_retire_us_ = now_us + (scarce ? kUrgentRetireInterval_us : kRetireInterval_us);
+  }
+  SampleMemory(now_us, live_processes);
+  if (writer_ != nullptr && now_us >= next_clock_us_) {
+    writer_->AddClock(ReadClocks());
+    next_clock_us_ = now_us + kClockInterval_us;
+  }
+  cpu_ns_ += CpuNs() - cpu_before;
+  return taken;
+}
+
+bool TracedProcess::ThreadExists(uint32_t own_tid) {
+  if (!nested_namespace_) {
+    return syscall(SYS_tgkill, pid(), static_cast<pid_t>(own_tid), 0) == 0 || errno != ESRCH;
+  }
+  if (!nested_tids_complete_) return true;  // it cannot be told: believe that it lives
+  return std::find(nested_tids_.begin(), nested_tids_.end(), own_tid) != nested_tids_.end();
+}
+
+void TracedProcess::RetireDeadThreads(uint64_t now_us) {
+  if (nested_namespace_) {
+    nested_tids_.clear();
+    nested_tids_complete_ = true;
+    for (pid_t task : ListTasks(pid())) {
+      const std::vector<pid_t> ids = ReadNamespacePids(pid(), task);
+      if (ids.empty()) nested_tids_complete_ = false;  // it ended just now, or must not be read
+      if (!ids.empty()) nested_tids_.push_back(static_cast<uint32_t>(ids.back()));
+    }
+    if (nested_tids_.empty()) nested_tids_complete_ = false;
+  }
+  std::vector<std::pair<uint32_t, uint32_t>> dead;
+  reader_.ForEachOwner([&](uint32_t slot, uint32_t tid) {
+    if (!ThreadExists(tid)) dead.emplace_back(slot, tid);
+  });
+  if (dead.empty()) return;
+  reader_.Drain(RingReader::Take::kClosed, now_us, *this);  // what they closed comes before what they left open
+  for (const auto& [slot, tid] : dead) reader_.RetireThread(slot, tid, now_us, *this);
+}
+
+void TracedProcess::SampleMemory(uint64_t now_us, size_t live_processes) {
+  if (writer_ == nullptr) return;
+  if (!saw_exiting_ && attached_.segment->header().exiting.load(std::memory_order_acquire) != 0) {
+    saw_exiting_ = true;  // the last look at its memory: a zombie has none
+    SampleMemoryFully(now_us);
+    return;
+  }
+  if (now_us >= next_full_us_) {
+    SampleMemoryFully(now_us);
+    next_full_us_ = std::max(next_full_us_, now_us + live_processes * 4000);
+    return;
+  }
+  if (now_us < next_quick_us_) return;
+  next_quick_us_ = now_us + std::max<uint64_t>(kQuickMemoryInterval_us, live_processes * 2000);
+  if (const std::optional<TraceMemory> memory = ReadMemoryQuick(pid())) {
+    const uint64_t change =
+        memory->rss > last_memory_.rss ? memory->rss - last_memory_.rss : last_memory_.rss - memory->rss;
+    if (change * 100 < last_memory_.rss) return;  // less than 1 %: the next full sample says it as well
+    writer_->AddMemory(*memory);
+    last_memory_ = *memory;
+  }
+}
+
+void TracedProcess::SampleMemoryFully(uint64_t now_us) {
+  const uint64_t before_us = MonotonicNs() / 1000;
+  if (const std::optional<TraceMemory> memory = ReadMemoryFull(pid())) {
+    // An unchanged process is sampled, but written down once a second only.
+    if (memory->rss != last_memory_.rss || memory->monotonic_ns > last_memory_.monotonic_ns + 1'000'000'000) {
+      writer_->AddMemory(*memory);
+      last_memory_ = *memory;
+    }
+  }
+  const uint64_t cost_us = MonotonicNs() / 1000 - before_us;
+  next_full_us_ = now_us + std::max(kFullMemoryInterval_us, cost_us * kFullMemoryCostRatio);
+  next_quick_us_ = now_us + kQuickMemoryInterval_us;
+}
+
+void TracedProcess::Abandon() {
+  attached_.segment->header().collector_alive.store(0, std::memory_order_release);
+}
+
+TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
+  const uint64_t cpu_before = CpuNs();
+  const uint64_t now_us = MonotonicNs() / 1000;
+  longest_gap_us_ = std::max(longest_gap_us_, now_us - std::min(now_us, last_poll_us_));
+  reader_.Drain(RingReader::Take::kEverything, now_us, *this);
+  const SessionCounters counters = reader_.Counters();
+  const uint64_t* received = reader_.received();
+  summary_.events = Sum(received);
+  summary_.dropped = Sum(counters.dropped);
+  summary_.missing = Sum(counters.events) > summary_.events ? Sum(counters.events) - summary_.events : 0;
+  if (attached_.segment->header().bypassed.load(std::memory_order_relaxed) != 0) summary_.bypassed = true;
+  if (writer_ == nullptr) {
+    summary_.unwritten = summary_.events;
+    return summary_;
+  }
+  const TraceClock clock = ReadClocks();
+  writer_->AddClock(clock);
+  nlohmann::json how = {{"kind", "unknown"}};
+  if (exit.kind == ProcessExit::Kind::kExec) {
+    how = {{"kind", "exec"}};
+  } else if (exit.kind == ProcessExit::Kind::kWaitStatus && WIFEXITED(exit.wait_status)) {
+    how = {{"kind", "exited"}, {"status", WEXITSTATUS(exit.wait_status)}};
+  } else if (exit.kind == ProcessExit::Kind::kWaitStatus && WIFSIGNALED(exit.wait_status)) {
+    how = {{"kind", "signaled"}, {"signal", WTERMSIG(exit.wait_status)}};
+  }
+  writer_->Flush();  // so that the counts below are those of the file
+  cpu_ns_ += CpuNs() - cpu_before;
+  const nlohmann::json end = {
+      {"exit", how},
+      {"end_monotonic_ns", clock.monotonic_ns},
+      {"end_tsc", clock.tsc},
+      {"recorded", ByKind(counters.events)},
+      {"received", ByKind(received)},
+      {"dropped", ByKind(counters.dropped)},
+      {"skipped", {{"events", counters.skipped}}},
+      {"unwind",
+       {{"stacks", counters.stacks},
+        {"frames_walked", counters.frames_walked},
+        {"frames_reused", counters.frames_reused},
+        {"rule_misses", counters.rule_misses},
+        {"truncated", counters.truncated},
+        {"fp_guesses", counters.fp_guesses}}},
+      {"allocated_bytes", counters.allocated_bytes},
+      {"foreign_frees", counters.foreign_frees},
+      {"region_full", {{"count", counters.region_full_count}, {"bytes", counters.region_full_bytes}}},
+      {"heap_errors", counters.heap_errors},
+      {"internal_failures", counters.internal_failures},
+      {"damaged_chunks", reader_.damaged_chunks()},
+      {"lost_sections", writer_->lost_sections()},
+      {"collector",
+       {{"cpu_us", cpu_ns_ / 1000},
+        {"bytes_written", writer_->bytes_written()},
+        {"longest_gap_us", longest_gap_us_}}},
+  };
+  writer_->Finish(Dump(end));
+  summary_.bytes = writer_->bytes_written();
+  summary_.error = writer_->error();
+  writer_.reset();
+  return summary_;
+}
+
+bool TracedProcess::ImageWasReplaced() const {
+  dev_t device = 0;
+  ino_t inode = 0;
+  return exe_known_ && ExecutableIdentity(pid(), &device, &inode) &&
+         (device != exe_device_ || inode != exe_inode_);
+}
+
+bool TracedProcess::HasEnded() const {
+  if (pidfd() >= 0) {
+    pollfd p{pidfd(), POLLIN, 0};
+    return poll(&p, 1, 0) > 0;
+  }
+  const std::optional<ProcessStat> stat = ReadProcessStat(pid());
+  return !stat || stat->state == 'Z' || stat->state == 'X' ||
+         (context_.start_ticks != 0 && stat->start_ticks != context_.start_ticks);
+}
+
+void TracedProcess::OnNode(TraceStackNode node) {
+  if (writer_ != nullptr) writer_->AddStackNode(node);
+}
+
+void TracedProcess::OnModule(TraceModule module) {
+  if (writer_ != nullptr) writer_->AddModule(std::move(module));
+}
+
+void TracedProcess::OnThread(TraceThread thread) {
+  if (writer_ == nullptr) return;
+  if (thread.name.empty() && !nested_namespace_) thread.name = ReadThreadName(pid(), static_cast<pid_t>(thread.tid));
+  writer_->AddThread(std::move(thread));
+}
+
+void TracedProcess::OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment,
+                             std::vector<TraceEvent>& events) {
+  if (writer_ == nullptr) return;
+  const uint64_t lost_before = writer_->lost_sections();
+  writer_->WriteEvents(thread_serial, sequence, fragment, events);
+  if (writer_->lost_sections() != lost_before) summary_.unwritten += events.size();
+}
+
+void TracedProcess::BetweenChunks() {
+  if (context_.between_chunks) context_.between_chunks();
+}
+
+}  // namespace tidemark

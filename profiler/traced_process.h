@@ -1,0 +1,122 @@
+// One image of a profiled process as the collector sees it: its segment on one side, its trace file on the other.
+//
+// Context: collector process, one thread. Must not: decide when a process has ended or what its file is called
+// (collector.h does), wait for anything.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "profiler/process_probe.h"
+#include "profiler/ring_reader.h"
+#include "profiler/session_server.h"
+#include "profiler/trace_writer.h"
+
+namespace tidemark {
+
+// How a process ended. Unknown unless somebody saw its wait status.
+struct ProcessExit {
+  enum class Kind { kUnknown, kWaitStatus, kExec };
+  Kind kind = Kind::kUnknown;
+  int wait_status = 0;
+};
+
+// What is told about a finished trace.
+struct TraceSummary {
+  std::string path;
+  std::string command;  // name of the program
+  pid_t pid = 0;
+  uint64_t events = 0;       // taken out of the ring
+  uint64_t bytes = 0;        // of the file
+  uint64_t dropped = 0;      // by the process: no room in the ring
+  uint64_t missing = 0;      // counted as recorded, never received
+  uint64_t unwritten = 0;    // events that did not reach the file
+  bool bypassed = false;     // the program brings its own malloc
+  std::string error;         // why the file is not whole; empty: it is
+};
+nlohmann::json ToJson(const TraceSummary& summary);
+TraceSummary SummaryFromJson(const nlohmann::json& json);
+
+class TracedProcess : private RingReader::Sink {
+ public:
+  struct Context {
+    std::string tool_version;
+    std::string launch;  // "record" or "preload"
+    SessionOptions session;
+    uint32_t image = 1;
+    uint64_t start_ticks = 0;
+    pid_t parent = 0;  // of the system
+    bool parent_traced = false;
+    std::function<void()> between_chunks;  // called while a long drain goes on
+  };
+
+  TracedProcess(Attached attached, Context context);
+  ~TracedProcess() override;
+  TracedProcess(const TracedProcess&) = delete;
+
+  // Where the trace goes. Without a writer events are taken and thrown away, and the summary says why.
+  void OpenTrace(std::unique_ptr<TraceWriter> writer, const std::string& wanted_path, const std::string& error);
+
+  // One turn: the tick, new records, dead threads, samples. Returns the bytes taken out of the ring.
+  uint64_t Poll(uint64_t now_us, size_t live_processes);
+  // Takes everything that was committed, closes the trace. The segment is not looked at afterwards.
+  TraceSummary Finish(const ProcessExit& exit);
+  // The process will not be read any more, though it lives: it must not wait for free chunks.
+  void Abandon();
+
+  // True when /proc says that the image in the process is another one than the one that attached.
+  bool ImageWasReplaced() const;
+  // True when the process has ended (it may still be a zombie); asks /proc only where there is no pidfd.
+  bool HasEnded() const;
+  // True when more than a quarter of the ring was full at the last poll: come back at once.
+  bool busy() const { return busy_; }
+
+  pid_t pid() const { return attached_.pid; }
+  int pidfd() const { return attached_.pidfd.get(); }
+  uint64_t start_ticks() const { return context_.start_ticks; }
+  uint32_t image() const { return context_.image; }
+
+ private:
+  void OnNode(TraceStackNode node) override;
+  void OnModule(TraceModule module) override;
+  void OnThread(TraceThread thread) override;
+  void OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment, std::vector<TraceEvent>& events) override;
+  void BetweenChunks() override;
+
+  void WriteInfo();
+  void RetireDeadThreads(uint64_t now_us);
+  bool ThreadExists(uint32_t own_tid);
+  void SampleMemory(uint64_t now_us, size_t live_processes);
+  void SampleMemoryFully(uint64_t now_us);
+
+  Attached attached_;
+  const Context context_;
+  RingReader reader_;
+  std::unique_ptr<TraceWriter> writer_;
+  TraceSummary summary_;
+  dev_t exe_device_ = 0;
+  ino_t exe_inode_ = 0;
+  bool exe_known_ = false;
+  bool nested_namespace_ = false;             // thread ids in the segment are not ours
+  std::vector<uint32_t> nested_tids_;         // ids, as the process sees them, of the threads that exist
+  bool nested_tids_complete_ = false;
+  bool saw_exiting_ = false;
+  bool busy_ = false;
+  uint64_t last_poll_us_ = 0;
+  uint64_t longest_gap_us_ = 0;
+  uint64_t cpu_ns_ = 0;
+  uint64_t next_clock_us_ = 0;
+  uint64_t next_quick_us_ = 0;
+  uint64_t next_full_us_ = 0;
+  uint64_t next_retire_us_ = 0;
+  TraceMemory last_memory_;
+};
+
+}  // namespace tidemark
