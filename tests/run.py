@@ -337,7 +337,7 @@ def main(arguments):
     summary = Summary()
     jobs = meson_jobs(build) + python_jobs(build)
     for name, (_, _, suites) in SANITIZERS.items():
-        if wanted and not wanted.startswith((name, "fuzz")):
+        if wanted and not wanted.startswith((name, *({"fuzz"} & set(suites)))):
             continue
         if not any(set(suites_of(test)) & set(suites) for test in meson_tests(build)):
             continue
