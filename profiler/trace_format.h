@@ -4,6 +4,7 @@
 //
 // Every section stands alone: its header has its own checksum, so that a reader finds the next section behind a
 // damaged one by scanning for the magic. The file is only ever appended to; a prefix of a trace is a trace.
+// Must not: say anything that the document does not; a number changed here is a new major version.
 #pragma once
 
 #include <cstdint>
@@ -46,11 +47,99 @@ struct SectionHeader {
   uint32_t raw_bytes;         // payload bytes after decoding; == stored_bytes when raw; <= kMaxSectionBytes
   uint32_t sequence;          // 0, 1, 2...: a hole in the sequence tells of a lost section
   uint32_t payload_checksum;  // CRC-32C of the stored payload
-  uint32_t reserved;          // 0
+  uint32_t subject;           // kEvents: the thread serial, so that a damaged payload can be named; else 0
   uint32_t header_checksum;   // CRC-32C of the 28 bytes before
 };
 static_assert(sizeof(SectionHeader) == 32);
 
 inline constexpr uint32_t kMaxSectionBytes = 64u << 20;
+// JSON sections and events sections have tighter bounds: a reader holds one events section per running thread.
+inline constexpr uint32_t kMaxJsonBytes = 16u << 20;
+inline constexpr uint32_t kMaxJsonDepth = 64;
+inline constexpr uint32_t kMaxEventSectionBytes = 4u << 20;
+inline constexpr uint32_t kMaxEventsPerSection = 1u << 16;
+inline constexpr uint32_t MaxRawBytes(SectionType type) {
+  if (type == SectionType::kInfo || type == SectionType::kEnd) return kMaxJsonBytes;
+  return type == SectionType::kEvents ? kMaxEventSectionBytes : kMaxSectionBytes;
+}
+inline constexpr uint32_t kMaxTextBytes = 0xffff;  // a mark, a path, a name, a build-id
+
+// ---- Columns. All payloads but JSON are tables: v rows, then columns (v id, v bytes, bytes) in any order. Readers
+// skip ids that they do not know. "v": LEB128 varint. "z": zigzag varint. "zd": z of the difference to the row before.
+
+enum class ModuleColumn : uint32_t {
+  kStart = 1,     // zd
+  kLength = 2,    // v   end - start
+  kLoadBias = 3,  // z   start - load bias
+  kFirstTsc = 4,  // zd
+  kBuildId = 5,   // v length, bytes
+  kPath = 6,      // v length, bytes
+};
+
+enum class StackColumn : uint32_t {
+  kNode = 1,    // zd
+  kParent = 2,  // z   node - parent; always positive in a sound trace
+  kIp = 3,      // zd
+  kFlags = 4,   // v   optional
+};
+
+enum class ThreadColumn : uint32_t {
+  kSerial = 1,    // zd
+  kTid = 2,       // zd
+  kFirstTsc = 3,  // zd
+  kName = 4,      // v length, bytes
+};
+
+enum class ClockColumn : uint32_t { kTsc = 1, kMonotonicNs = 2, kRealtimeNs = 3 };  // all zd
+
+enum class MemoryColumn : uint32_t {  // all zd; all but the first optional
+  kMonotonicNs = 1,
+  kRss = 2,
+  kPss = 3,
+  kAnonymous = 4,
+  kFile = 5,
+  kShmem = 6,
+  kSwap = 7,
+  kVirtualSize = 8,
+};
+
+enum class IndexColumn : uint32_t { kType = 1, kOffset = 2, kSubject = 3 };  // v, zd, v
+
+enum class EventColumn : uint32_t {
+  kHeader = 1,     // v thread serial, v chunk sequence, v fragment, v part, v first tsc, v tsc shift
+  kKind = 2,       // 1 byte per event: RecordKind | Api << 4
+  kTime = 3,       // zd of (tsc - first tsc) >> shift; optional: all zero
+  kSize = 4,       // v per alloc, realloc
+  kNode = 5,       // zd per alloc, realloc, heap error
+  kAddress = 6,    // z per alloc, realloc: difference to the last address of the same size class
+  kOrigin = 7,     // v per free, realloc: how many allocs and reallocs back the block was obtained; 0: see kFar
+  kFar = 8,        // zd per free, realloc whose origin is 0; optional
+  kElapsed = 9,    // v per realloc; optional: all zero
+  kGap = 10,       // per gap: v event kind, v count, v bytes
+  kHeapError = 11, // per heap error: v error, v address / 16
+  kMark = 12,      // per mark: v length, bytes
+};
+
+// The header column. (thread_serial, chunk_sequence, fragment, part) orders the sections of a thread.
+struct EventsHeader {
+  uint32_t thread_serial = 0, chunk_sequence = 0, fragment = 0;
+  uint32_t part = 0;  // 0, 1, 2...: when one fragment does not fit one section
+  uint64_t first_tsc = 0;
+  uint32_t tsc_shift = 0;  // times are stored in units of 1 << tsc_shift ticks since first_tsc
+};
+
+inline constexpr uint32_t kMaxTscShift = 20;
+inline constexpr uint64_t kAddressMask = (uint64_t{1} << 60) - 1;  // addresses are multiples of 16, stored / 16
+
+// Size classes of the address predictor: 16 byte steps up to 64 bytes, then four per doubling. These are the bins of
+// mimalloc, whose pages hold blocks of one bin; any allocator of segregated fits gains nearly as much.
+inline constexpr uint32_t kSizeClasses = 256;
+inline uint32_t SizeClassOf(uint64_t size) {
+  uint64_t words = size / 8 + (size % 8 != 0);
+  if (words <= 8) return static_cast<uint32_t>((words + 1) / 2);
+  words--;
+  const uint32_t top = 63 - static_cast<uint32_t>(__builtin_clzll(words));
+  return (top << 2) + static_cast<uint32_t>((words >> (top - 2)) & 3);
+}
 
 }  // namespace tidemark

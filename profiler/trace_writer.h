@@ -60,6 +60,8 @@ class TraceWriter {
   static std::unique_ptr<TraceWriter> Create(const std::string& path, std::string* error);
   ~TraceWriter();
 
+  // Stores times of later events in units of 1 << bits ticks (default 0: exact; at most 20): smaller traces.
+  void SetTimeShift(uint32_t bits);
   void WriteInfo(std::string_view json);
   void AddModule(TraceModule module);      // buffered; flushed before the next events section
   void AddStackNode(TraceStackNode node);  // buffered; flushed before the next events section

@@ -1,0 +1,114 @@
+// Column coding of the trace format, shared by writer and reader: varints, zigzag varints and length-prefixed columns.
+//
+// Arithmetic is modulo 2^64 throughout: any 64-bit value survives, and a hostile value overflows into another value,
+// never into undefined behaviour. ColumnCursor checks every byte against the end of its column and stays failed.
+// Must not: know which columns a section has.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace tidemark {
+
+inline uint64_t ZigZag(uint64_t value) { return (value << 1) ^ (0 - (value >> 63)); }
+inline uint64_t UnZigZag(uint64_t value) { return (value >> 1) ^ (0 - (value & 1)); }
+
+inline constexpr size_t kMaxVarintBytes = 10;
+
+// Stores a varint at `out` (kMaxVarintBytes of room), returns the end.
+inline uint8_t* PutVarint(uint8_t* out, uint64_t value) {
+  while (value >= 0x80) {
+    *out++ = static_cast<uint8_t>(value | 0x80);
+    value >>= 7;
+  }
+  *out++ = static_cast<uint8_t>(value);
+  return out;
+}
+
+// A column while it is written.
+class ColumnBuilder {
+ public:
+  void Clear() { used_ = 0; }
+  // Makes room for `count` values; every value put must have had its room made.
+  void Reserve(size_t count) {
+    const size_t needed = used_ + count * kMaxVarintBytes;
+    if (bytes_.size() < needed) bytes_.resize(needed);
+  }
+  void PutByte(uint8_t byte) { bytes_[used_++] = byte; }
+  void Put(uint64_t value) { used_ = static_cast<size_t>(PutVarint(bytes_.data() + used_, value) - bytes_.data()); }
+  void PutSigned(uint64_t value) { Put(ZigZag(value)); }
+  // Makes its own room.
+  void PutText(std::string_view text) {
+    Reserve(1);
+    Put(text.size());
+    PutBytes(text);
+  }
+  void PutBytes(std::string_view text) {
+    if (bytes_.size() < used_ + text.size()) bytes_.resize(used_ + text.size());
+    for (char c : text) bytes_[used_++] = static_cast<uint8_t>(c);
+  }
+  std::string_view view() const { return {reinterpret_cast<const char*>(bytes_.data()), used_}; }
+
+ private:
+  std::vector<uint8_t> bytes_;
+  size_t used_ = 0;
+};
+
+// A column while it is read. After a failure (end reached, varint too long) everything reads as 0 and ok() is false.
+class ColumnCursor {
+ public:
+  ColumnCursor() = default;
+  explicit ColumnCursor(std::string_view bytes)
+      : at_(reinterpret_cast<const uint8_t*>(bytes.data())), end_(at_ + bytes.size()) {}
+
+  bool ok() const { return ok_; }
+  bool AtEnd() const { return at_ == end_; }
+  size_t remaining() const { return static_cast<size_t>(end_ - at_); }
+
+  uint8_t GetByte() {
+    if (at_ == end_) return static_cast<uint8_t>(Fail());
+    return *at_++;
+  }
+  uint64_t Get() {
+    if (at_ != end_ && *at_ < 0x80) return *at_++;
+    return GetLong();
+  }
+  uint64_t GetSigned() { return UnZigZag(Get()); }
+  std::string_view GetBytes(uint64_t count) {
+    if (count > remaining()) {
+      Fail();
+      return {};
+    }
+    std::string_view bytes(reinterpret_cast<const char*>(at_), static_cast<size_t>(count));
+    at_ += count;
+    return bytes;
+  }
+  std::string_view GetText() { return GetBytes(Get()); }
+
+ private:
+  uint64_t Fail() {
+    ok_ = false;
+    at_ = end_;
+    return 0;
+  }
+  // Ten bytes at most; the tenth may hold one bit only, so that every value that is accepted fits 64 bits.
+  uint64_t GetLong() {
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      if (at_ == end_) return Fail();
+      const uint64_t byte = *at_++;
+      if (shift == 63 && byte > 1) return Fail();
+      value |= (byte & 0x7f) << shift;
+      if (byte < 0x80) return value;
+    }
+    return Fail();
+  }
+
+  const uint8_t* at_ = nullptr;
+  const uint8_t* end_ = nullptr;
+  bool ok_ = true;
+};
+
+}  // namespace tidemark
