@@ -89,7 +89,10 @@ struct alignas(64) ThreadSlot {
   std::atomic<uint64_t> rule_misses;    // frames whose rule came from CFI
   std::atomic<uint64_t> truncated;      // stacks that did not reach the root
   std::atomic<uint64_t> fp_guesses;     // frames without CFI that were stepped by frame pointer
-  std::atomic<uint64_t> reserved[2];
+  // Events not looked at because they came from inside a hook (a signal handler that allocates while the thread was
+  // recording). observed = events + dropped + skipped.
+  std::atomic<uint64_t> skipped[1];
+  std::atomic<uint64_t> reserved[1];
 };
 static_assert(sizeof(ThreadSlot) == 128);
 inline constexpr uint32_t kSlotDead = 0xffffffff;
@@ -139,7 +142,7 @@ enum class RecordKind : uint32_t {
   kGap = 7,
   // 2 words. A heap error found at free. w0: kind 4 | error 4 | 0 28 | node 28    w1: address 44 | dt 20
   kHeapError = 8,
-  // 2 words + text. An application's mark. w0: kind 4 | words 12 | bytes 16 | dt 32; then text, zero padded to words.
+  // An application's mark. w0: kind 4 | words 12 (whole record) | bytes 16 | dt 32; then text, zero padded to words.
   kMark = 9,
 };
 

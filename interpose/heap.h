@@ -1,0 +1,39 @@
+// The allocator behind the hooks: mimalloc, confined to one reserved address range.
+//
+// libmimalloc is opened with RTLD_LOCAL instead of being linked: it exports malloc, operator new and more, and as a
+// dependency it would stand before libstdc++ in the global scope of every program that reaches libstdc++ through a
+// library of its own, taking over operator new with a version that aborts instead of throwing (hazards F3, F4, A4).
+//
+// The heap lives in one range reserved at start and handed to mimalloc as its only arena (limit_os_alloc). So "is this
+// pointer ours" is one comparison, foreign pointers cost nothing to detect, and freeing needs no lookup. When nothing can
+// be reserved (small RLIMIT_AS) the process keeps glibc's heap and is not recorded.
+//
+// Context: any thread after Start(); may call mmap-like system calls. This is the only file that knows mimalloc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidemark::heap {
+
+// Loads mimalloc, reserves the range, fills in the functions of `hot` (not its range). False: stay on glibc's heap.
+bool Start();
+
+bool Owns(const void* block);
+uintptr_t RangeBase();
+uintptr_t RangeLength();
+
+// Null and errno = ENOMEM on failure; errno is otherwise unspecified (callers keep it).
+void* Allocate(size_t size, bool zero);
+// `alignment`: power of two, at most kLargestAlignment.
+void* AllocateAligned(size_t size, size_t alignment, bool zero);
+void* Reallocate(void* block, size_t size);
+void Free(void* block);
+size_t UsableSize(const void* block);
+// Bytes that the heap has obtained from the system.
+size_t CommittedBytes();
+
+// mimalloc 2.0.9 crashes on alignments of tens of megabytes; the caller serves larger ones itself.
+inline constexpr size_t kLargestAlignment = size_t{1} << 20;
+
+}  // namespace tidemark::heap

@@ -1,0 +1,30 @@
+// The one list of symbols that the library exports: the version script is checked against it, tests and docs read it.
+//
+// HOOK(name): an allocation function that is taken over. API(name): a function of include/tidemark.h.
+// Not here, each for a reason (DESIGN.md section 4, hazards A3, A4, C8): operator new and delete (a program that
+// replaces some of them would get mixed ownership; libstdc++'s reach malloc and free anyway), strdup, realpath, getline
+// (glibc's call malloc through the PLT), dlopen (interposing it breaks the caller's RUNPATH), __libc_* (the real ones
+// are what early and foreign blocks are handed to).
+#pragma once
+
+#define TIDEMARK_HOOKS(HOOK) \
+  HOOK(malloc)               \
+  HOOK(calloc)               \
+  HOOK(realloc)              \
+  HOOK(reallocarray)         \
+  HOOK(free)                 \
+  HOOK(cfree)                \
+  HOOK(memalign)             \
+  HOOK(aligned_alloc)        \
+  HOOK(posix_memalign)       \
+  HOOK(valloc)               \
+  HOOK(pvalloc)              \
+  HOOK(malloc_usable_size)   \
+  HOOK(free_sized)           \
+  HOOK(free_aligned_sized)   \
+  HOOK(mallinfo2)
+
+#define TIDEMARK_API(API)    \
+  API(tidemark_is_recording) \
+  API(tidemark_mark)         \
+  API(tidemark_version)

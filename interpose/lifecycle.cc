@@ -1,0 +1,180 @@
+// Start-up and exit of the library; see lifecycle.h.
+#include "interpose/lifecycle.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <link.h>
+#include <stdlib.h>
+
+#include <atomic>
+
+#include "interpose/heap.h"
+#include "interpose/hot_state.h"
+#include "interpose/sample_region.h"
+#include "profiler/module_map.h"
+#include "profiler/options.h"
+#include "profiler/os.h"
+#include "profiler/recorder.h"
+
+// glibc's own allocator, under the names that it exports for libraries like this one.
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+void __libc_free(void*);
+}
+
+namespace tidemark {
+
+HotState hot = {};
+__thread uint64_t countdown __attribute__((tls_model("initial-exec"))) = 0;
+
+namespace lifecycle {
+
+Phase phase = Phase::kEarly;
+
+namespace {
+
+// Before Start() nobody has resolved a usable_size; glibc's chunk header tells (size in the word before the block).
+size_t EarlyUsableSize(void* block) {
+  const size_t chunk = static_cast<size_t*>(block)[-1];
+  const bool mapped = (chunk & 2) != 0;
+  return (chunk & ~size_t{7}) - (mapped ? 16 : 8);
+}
+
+NextAllocator next = {__libc_malloc, __libc_calloc, __libc_realloc, __libc_memalign, __libc_free, EarlyUsableSize};
+
+constexpr uint32_t kMaxEarly = 4096;
+std::atomic<void*> early_blocks[kMaxEarly];
+std::atomic<uint32_t> early_count{0};
+
+void ResolveNext() {
+  NextAllocator found = next;
+  const auto resolve = []<typename F>(const char* name, F* function) {
+    if (void* symbol = dlsym(RTLD_NEXT, name)) *function = reinterpret_cast<F>(symbol);
+  };
+  resolve("malloc", &found.malloc);
+  resolve("calloc", &found.calloc);
+  resolve("realloc", &found.realloc);
+  resolve("memalign", &found.memalign);
+  resolve("free", &found.free);
+  resolve("malloc_usable_size", &found.usable_size);
+  next = found;
+}
+
+const char* FindVariable(char** environment, const char* name) {
+  const size_t length = __builtin_strlen(name);
+  for (; environment != nullptr && *environment != nullptr; environment++) {
+    const char* entry = *environment;
+    size_t i = 0;
+    while (i < length && entry[i] == name[i]) i++;  // own loop: nothing of libc is needed this early
+    if (i == length && entry[i] == '=') return entry + i + 1;
+  }
+  return nullptr;
+}
+
+bool Contains(const char* text, const char* part) {
+  if (text == nullptr) return false;
+  const size_t length = __builtin_strlen(part);
+  for (; *text != 0; text++) {
+    size_t i = 0;
+    while (i < length && text[i] == part[i]) i++;
+    if (i == length) return true;
+  }
+  return false;
+}
+
+uint64_t AuxiliaryValue(char** environment, uint64_t type) {
+  while (*environment != nullptr) environment++;
+  for (auto* entry = reinterpret_cast<ElfW(auxv_t)*>(environment + 1); entry->a_type != AT_NULL; entry++) {
+    if (entry->a_type == type) return entry->a_un.a_val;
+  }
+  return 0;
+}
+
+// The only message that the library ever prints: at start, when it was asked to record and cannot.
+void Complain(const char* what) {
+  const char* parts[] = {"tidemark: not recording: ", what, "\n"};
+  for (const char* part : parts) {
+    os::Syscall(SYS_write, 2, reinterpret_cast<long>(part), static_cast<long>(__builtin_strlen(part)));
+  }
+}
+
+void TakeOver(const Options& options, const char* options_text) {
+  // An executable (or an earlier preload) with a malloc of its own wins symbol lookup: whatever we did, its blocks
+  // would not be ours.
+  const bool bypassed = dlsym(RTLD_DEFAULT, "malloc") != reinterpret_cast<void*>(&malloc);
+  RememberExecutablePath();
+  if (bypassed) {
+    phase = Phase::kForward;
+    if (options.session[0] != 0) recorder::Begin(options, options_text, true);
+    else if (options.present) Complain("this program brings its own malloc, the preload has no effect on it");
+    return;
+  }
+  if (!heap::Start()) {
+    phase = Phase::kForward;
+    if (options.present) Complain("libmimalloc.so.2 is missing, of another version, or address space is limited too tightly");
+    return;
+  }
+  const bool have_region = region::Start();
+  bool full = false;
+  if (options.present) {
+    const recorder::Start start = recorder::Begin(options, options_text, false);
+    full = start == recorder::Start::kRecording && options.mode == Mode::kFull;
+    if (start == recorder::Start::kNoCollector) {
+      Complain(options.session[0] != 0 ? "the collector does not answer"
+                                       : "the tidemark program was not found beside the library, or could not be started");
+    }
+    if (start == recorder::Start::kNoMemory) Complain("not enough memory for the profiler's tables");
+    if (options.error[0] != 0) Complain(options.error);
+  }
+  static_cast<void>(have_region);
+  // Complete mode leaves the range empty, so that each free takes the slow path, where it is recorded.
+  hot.base = heap::RangeBase();
+  hot.length = full ? 0 : heap::RangeLength();
+  phase = Phase::kOurs;
+}
+
+// Runs before every other constructor of the process (-z initfirst), as the loader calls it: with the arguments, since
+// libc has not stored its environ yet.
+__attribute__((constructor)) void Construct(int, char**, char** environment) {
+  const int saved_errno = errno;
+  ResolveNext();
+  const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
+  const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
+  const bool valgrind = Contains(FindVariable(environment, "LD_PRELOAD"), "vgpreload");
+  if (secure || valgrind) {
+    phase = Phase::kForward;
+  } else {
+    TakeOver(ParseOptions(text), text);
+  }
+  errno = saved_errno;
+}
+
+__attribute__((destructor)) void Destruct() {
+  if (phase == Phase::kOurs) recorder::OnExit(countdown);
+}
+
+}  // namespace
+
+const NextAllocator& Next() { return next; }
+
+void RememberEarly(void* block) {
+  if (block == nullptr) return;
+  const uint32_t index = early_count.fetch_add(1, std::memory_order_relaxed);
+  if (index < kMaxEarly) early_blocks[index].store(block, std::memory_order_release);
+}
+
+bool IsEarly(const void* block) {
+  uint32_t count = early_count.load(std::memory_order_acquire);
+  if (count > kMaxEarly) count = kMaxEarly;
+  for (uint32_t i = 0; i < count; i++) {
+    if (early_blocks[i].load(std::memory_order_relaxed) == block) return true;
+  }
+  return false;
+}
+
+}  // namespace lifecycle
+}  // namespace tidemark

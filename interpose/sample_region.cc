@@ -1,0 +1,404 @@
+// Slabs, guarded slots and page runs; see sample_region.h.
+#include "interpose/sample_region.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+
+#include "profiler/os.h"
+
+namespace tidemark::region {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kSlabZoneBytes = size_t{4} << 30;
+constexpr size_t kSlabBytes = 64 << 10;
+constexpr uint32_t kSlabs = kSlabZoneBytes / kSlabBytes;
+constexpr uint32_t kGuardSlots = 64;
+constexpr size_t kGuardZoneBytes = (2 * kGuardSlots + 1) * kPage;  // a guard page before, between and after
+constexpr size_t kRunZoneBytes = size_t{60} << 30;
+constexpr uint32_t kRunPages = kRunZoneBytes / kPage;
+constexpr size_t kRegionBytes = kSlabZoneBytes + ((kGuardZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
+constexpr size_t kCommitStep = 1 << 20;
+// Pages of freed runs that stay resident for the next sample; more goes back to the system.
+constexpr size_t kRetainedBytes = 8 << 20;
+
+constexpr uint16_t kClassBytes[] = {16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048};
+constexpr uint32_t kClasses = sizeof(kClassBytes) / sizeof(kClassBytes[0]);
+constexpr size_t kLargestSlabBlock = 2048;
+constexpr uint32_t kSlabsPerClass = 4096;
+
+struct Slab {
+  std::atomic<uint64_t> live[kSlabBytes / 16 / 64];  // one bit per block
+  uint16_t requested[kSlabBytes / 16];
+};
+struct SlabClass {
+  std::atomic<uint32_t> count;                  // slabs claimed, some perhaps not filled in yet
+  std::atomic<uint32_t> hint;                   // where the last free block was found
+  std::atomic<uint32_t> slabs[kSlabsPerClass];  // number + 1; 0: not there yet
+};
+struct GuardSlot {
+  std::atomic<uint32_t> state;  // 0 never used, kLive, kQuarantined
+  uint32_t requested;
+  uintptr_t block;
+};
+constexpr uint32_t kLive = 1, kQuarantined = 2;
+struct Run {                    // at the index of the page that the block starts in
+  std::atomic<uint32_t> state;  // kLive or not
+  uint32_t first_page, pages;   // of the whole run (over-aligned blocks start later)
+  std::atomic<uint32_t> next;   // in the stack of free runs: index + 1; at first_page
+  uint64_t requested;
+  uint32_t dirty;               // pages may hold old bytes; at first_page
+  uint32_t reserved;
+};
+constexpr uint32_t kRunClasses = 8 * 32;
+
+struct Tables {
+  Slab slabs[kSlabs];
+  SlabClass classes[kClasses];
+  GuardSlot guards[kGuardSlots];
+  Run runs[kRunPages];
+  std::atomic<uint64_t> free_runs[kRunClasses];  // tag 32 | first page + 1
+};
+
+uintptr_t base = 0;
+uintptr_t length = 0;
+uintptr_t guard_base = 0, run_base = 0;
+Tables* tables = nullptr;
+std::atomic<uint8_t>* slab_class = nullptr;  // by slab number: class + 1, 0 while unused
+std::atomic<uint32_t> slabs_used{0}, pages_used{0}, guard_hint{0};
+std::atomic<size_t> slab_committed{0}, run_committed{0}, retained{0};
+
+// Makes [zone, zone + end) readable and writable, in steps; several threads may do the same at once.
+bool Commit(uintptr_t zone, size_t end, size_t limit, std::atomic<size_t>* committed) {
+  size_t done = committed->load(std::memory_order_acquire);
+  if (end <= done) return true;
+  size_t target = (end + kCommitStep - 1) & ~(kCommitStep - 1);
+  if (target > limit) target = limit;
+  if (os::IsError(os::Protect(reinterpret_cast<void*>(zone + done), target - done, PROT_READ | PROT_WRITE))) return false;
+  while (done < target && !committed->compare_exchange_weak(done, target, std::memory_order_release)) {
+  }
+  return true;
+}
+
+uint32_t SlabClassOf(size_t size) {
+  uint32_t c = 0;
+  while (kClassBytes[c] < size) c++;
+  return c;
+}
+
+// A free bit of the slab, claimed; -1: full.
+int32_t ClaimBlock(Slab* slab, uint32_t blocks) {
+  for (uint32_t word = 0; word * 64 < blocks; word++) {
+    uint64_t bits = slab->live[word].load(std::memory_order_relaxed);
+    const uint32_t valid = blocks - word * 64 < 64 ? blocks - word * 64 : 64;
+    const uint64_t mask = valid == 64 ? ~uint64_t{0} : (uint64_t{1} << valid) - 1;
+    while ((~bits & mask) != 0) {
+      const uint64_t bit = ~bits & mask & -(~bits & mask);
+      const uint64_t before = slab->live[word].fetch_or(bit, std::memory_order_acquire);
+      if ((before & bit) == 0) return static_cast<int32_t>(word * 64 + static_cast<uint32_t>(__builtin_ctzll(bit)));
+      bits = before | bit;
+    }
+  }
+  return -1;
+}
+
+void* AllocateInSlab(size_t size, bool zero) {
+  const uint32_t c = SlabClassOf(size);
+  const uint32_t blocks = kSlabBytes / kClassBytes[c];
+  SlabClass& cls = tables->classes[c];
+  const auto take = [&](uint32_t number) -> void* {
+    Slab* slab = &tables->slabs[number];
+    const int32_t index = ClaimBlock(slab, blocks);
+    if (index < 0) return nullptr;
+    slab->requested[index] = static_cast<uint16_t>(size);
+    void* block = reinterpret_cast<void*>(base + number * kSlabBytes + static_cast<size_t>(index) * kClassBytes[c]);
+    if (zero) __builtin_memset(block, 0, kClassBytes[c]);
+    return block;
+  };
+  uint32_t count = cls.count.load(std::memory_order_acquire);
+  if (count > kSlabsPerClass) count = kSlabsPerClass;
+  const uint32_t hint = cls.hint.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t at = (hint + i) % count;
+    const uint32_t number = cls.slabs[at].load(std::memory_order_acquire);
+    if (number == 0) continue;
+    if (void* block = take(number - 1)) {
+      if (i != 0) cls.hint.store(at, std::memory_order_relaxed);
+      return block;
+    }
+  }
+  const uint32_t place = cls.count.fetch_add(1, std::memory_order_acq_rel);
+  if (place >= kSlabsPerClass) {
+    cls.count.store(kSlabsPerClass, std::memory_order_relaxed);
+    return nullptr;
+  }
+  const uint32_t number = slabs_used.fetch_add(1, std::memory_order_relaxed);
+  if (number >= kSlabs || !Commit(base, (size_t{number} + 1) * kSlabBytes, kSlabZoneBytes, &slab_committed)) {
+    if (number >= kSlabs) slabs_used.store(kSlabs, std::memory_order_relaxed);
+    return nullptr;
+  }
+  slab_class[number].store(static_cast<uint8_t>(c + 1), std::memory_order_release);
+  void* block = take(number);
+  cls.hint.store(place, std::memory_order_relaxed);
+  cls.slabs[place].store(number + 1, std::memory_order_release);
+  return block;
+}
+
+struct SlabPlace {
+  Slab* slab;
+  uint32_t c, index;
+};
+
+bool FindInSlab(uintptr_t address, SlabPlace* place) {
+  const uintptr_t offset = address - base;
+  const uint32_t number = static_cast<uint32_t>(offset / kSlabBytes);
+  const uint8_t c = slab_class[number].load(std::memory_order_acquire);
+  if (c == 0) return false;
+  const uint32_t within = static_cast<uint32_t>(offset % kSlabBytes);
+  if (within % kClassBytes[c - 1] != 0) return false;
+  *place = {&tables->slabs[number], c - 1u, within / kClassBytes[c - 1]};
+  return (place->slab->live[place->index / 64].load(std::memory_order_relaxed) >> (place->index % 64) & 1) != 0;
+}
+
+// ---- Page runs. Sizes are rounded up to eight classes per doubling, so that freed runs find takers.
+
+uint32_t RunClassOf(uint32_t pages, uint32_t* rounded) {
+  if (pages <= 8) {
+    *rounded = pages;
+    return pages - 1;
+  }
+  const uint32_t log = 31 - static_cast<uint32_t>(__builtin_clz(pages - 1));  // pages - 1 in [2^log, 2^(log+1))
+  const uint32_t step = log - 3;
+  const uint32_t units = ((pages - 1) >> step) + 1;  // 9..16
+  *rounded = units << step;
+  return 8 * (log - 2) + units - 9;
+}
+
+uint32_t PopRun(uint32_t c) {
+  std::atomic<uint64_t>& stack = tables->free_runs[c];
+  uint64_t head = stack.load(std::memory_order_acquire);
+  while (static_cast<uint32_t>(head) != 0) {
+    const uint32_t page = static_cast<uint32_t>(head) - 1;
+    const uint64_t next = tables->runs[page].next.load(std::memory_order_relaxed);
+    const uint64_t desired = ((head >> 32) + 1) << 32 | next;  // the tag defeats ABA
+    if (stack.compare_exchange_weak(head, desired, std::memory_order_acquire)) return page + 1;
+  }
+  return 0;
+}
+
+void PushRun(uint32_t c, uint32_t page) {
+  std::atomic<uint64_t>& stack = tables->free_runs[c];
+  uint64_t head = stack.load(std::memory_order_relaxed);
+  uint64_t desired;
+  do {
+    tables->runs[page].next.store(static_cast<uint32_t>(head), std::memory_order_relaxed);
+    desired = ((head >> 32) + 1) << 32 | (page + 1);
+  } while (!stack.compare_exchange_weak(head, desired, std::memory_order_release, std::memory_order_relaxed));
+}
+
+void* AllocateRun(size_t size, size_t alignment, bool zero) {
+  const size_t slack = alignment > kPage ? alignment - kPage : 0;
+  if (size > kRunZoneBytes || slack > kRunZoneBytes) return nullptr;
+  const size_t wanted = (size + slack + kPage - 1) / kPage;
+  if (wanted == 0 || wanted > kRunPages) return nullptr;
+  uint32_t pages;
+  const uint32_t c = RunClassOf(static_cast<uint32_t>(wanted), &pages);
+  if (c >= kRunClasses) return nullptr;
+  uint32_t first = PopRun(c);
+  if (first != 0) {
+    first--;
+    if (tables->runs[first].dirty != 0) retained.fetch_sub(size_t{pages} * kPage, std::memory_order_relaxed);
+  } else {
+    first = pages_used.load(std::memory_order_relaxed);
+    do {
+      if (pages > kRunPages - first) return nullptr;
+    } while (!pages_used.compare_exchange_weak(first, first + pages, std::memory_order_relaxed));
+    if (!Commit(run_base, (size_t{first} + pages) * kPage, kRunZoneBytes, &run_committed)) {
+      return nullptr;  // the address space of this run is lost; memory was short anyway
+    }
+  }
+  const uintptr_t start = run_base + size_t{first} * kPage;
+  const uintptr_t block = (start + alignment - 1) & ~(alignment - 1);
+  if (zero && tables->runs[first].dirty != 0) __builtin_memset(reinterpret_cast<void*>(block), 0, size);
+  Run& run = tables->runs[(block - run_base) / kPage];
+  run.first_page = first;
+  run.pages = pages;
+  run.requested = size;
+  run.state.store(kLive, std::memory_order_release);
+  return reinterpret_cast<void*>(block);
+}
+
+bool ReleaseRun(Run* run) {
+  uint32_t live = kLive;
+  if (!run->state.compare_exchange_strong(live, 0, std::memory_order_acq_rel)) return false;
+  const uint32_t first = run->first_page, pages = run->pages;
+  const size_t bytes = size_t{pages} * kPage;
+  const bool keep = retained.load(std::memory_order_relaxed) + bytes <= kRetainedBytes;
+  if (keep) {
+    retained.fetch_add(bytes, std::memory_order_relaxed);
+  } else {
+    os::Advise(reinterpret_cast<void*>(run_base + size_t{first} * kPage), bytes, MADV_DONTNEED);
+  }
+  tables->runs[first].dirty = keep;
+  uint32_t rounded;
+  PushRun(RunClassOf(pages, &rounded), first);
+  return true;
+}
+
+Run* FindRun(uintptr_t address) {
+  Run* run = &tables->runs[(address - run_base) / kPage];
+  const uintptr_t page = address & ~(kPage - 1);
+  if (address != page || run->state.load(std::memory_order_acquire) != kLive) return nullptr;
+  return run;
+}
+
+// ---- Guarded slots. The block ends where the page ends, or begins where it begins, in turn.
+
+uintptr_t GuardPage(uint32_t slot) { return guard_base + (2 * size_t{slot} + 1) * kPage; }
+
+void* AllocateGuarded(size_t size) {
+  const uint32_t start = guard_hint.fetch_add(1, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < kGuardSlots; i++) {
+    GuardSlot& slot = tables->guards[(start + i) % kGuardSlots];
+    uint32_t state = slot.state.load(std::memory_order_relaxed);
+    if (state == kLive || !slot.state.compare_exchange_strong(state, kLive, std::memory_order_acquire)) continue;
+    const uintptr_t page = GuardPage((start + i) % kGuardSlots);
+    if (os::IsError(os::Protect(reinterpret_cast<void*>(page), kPage, PROT_READ | PROT_WRITE))) {
+      slot.state.store(kQuarantined, std::memory_order_release);
+      return nullptr;
+    }
+    const bool right = (start & 1) == 0;
+    slot.requested = static_cast<uint32_t>(size);
+    slot.block = right ? page + kPage - ((size + 15) & ~size_t{15}) : page;
+    return reinterpret_cast<void*>(slot.block);
+  }
+  return nullptr;
+}
+
+GuardSlot* FindGuard(uintptr_t address) {
+  const uintptr_t page = (address - guard_base) / kPage;
+  if (page % 2 == 0 || page / 2 >= kGuardSlots) return nullptr;
+  GuardSlot* slot = &tables->guards[page / 2];
+  return slot->state.load(std::memory_order_acquire) == kLive && slot->block == address ? slot : nullptr;
+}
+
+bool ReleaseGuard(GuardSlot* slot) {
+  uint32_t live = kLive;
+  if (!slot->state.compare_exchange_strong(live, kQuarantined, std::memory_order_acq_rel)) return false;
+  void* page = reinterpret_cast<void*>(slot->block & ~(kPage - 1));
+  os::Advise(page, kPage, MADV_DONTNEED);
+  os::Protect(page, kPage, PROT_NONE);
+  return true;
+}
+
+enum class Zone { kSlab, kGuard, kRun };
+Zone ZoneOf(uintptr_t address) {
+  return address < guard_base ? Zone::kSlab : address < run_base ? Zone::kGuard : Zone::kRun;
+}
+
+}  // namespace
+
+bool Start() {
+  void* memory = os::Map(kRegionBytes, PROT_NONE);
+  if (memory == nullptr) return false;
+  auto* all = static_cast<Tables*>(os::Map(sizeof(Tables) + kSlabs));
+  if (all == nullptr) {
+    os::Unmap(memory, kRegionBytes);
+    return false;
+  }
+  os::Advise(memory, kRegionBytes, MADV_NOHUGEPAGE);
+  os::Advise(all, sizeof(Tables) + kSlabs, MADV_NOHUGEPAGE);
+  tables = all;
+  slab_class = reinterpret_cast<std::atomic<uint8_t>*>(all + 1);
+  base = reinterpret_cast<uintptr_t>(memory);
+  guard_base = base + kSlabZoneBytes;
+  run_base = base + kRegionBytes - kRunZoneBytes;
+  length = kRegionBytes;
+  return true;
+}
+
+bool Contains(const void* block) { return reinterpret_cast<uintptr_t>(block) - base < length; }
+
+void* Allocate(size_t size, size_t alignment, bool zero, Placement placement) {
+  if (tables == nullptr) return nullptr;
+  const size_t bytes = size == 0 ? 1 : size;
+  if (placement == Placement::kGuarded && bytes <= kPage && alignment <= 16) {
+    if (void* block = AllocateGuarded(bytes)) return block;
+  }
+  if (bytes <= kLargestSlabBlock && alignment <= 16) return AllocateInSlab(bytes, zero);
+  return AllocateRun(bytes, alignment, zero);
+}
+
+bool IsLive(const void* block) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  SlabPlace place;
+  switch (ZoneOf(address)) {
+    case Zone::kSlab: return FindInSlab(address, &place);
+    case Zone::kGuard: return FindGuard(address) != nullptr;
+    case Zone::kRun: return FindRun(address) != nullptr;
+  }
+  return false;
+}
+
+bool Release(void* block) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  switch (ZoneOf(address)) {
+    case Zone::kSlab: {
+      SlabPlace place;
+      if (!FindInSlab(address, &place)) return false;
+      const uint64_t bit = uint64_t{1} << (place.index % 64);
+      return (place.slab->live[place.index / 64].fetch_and(~bit, std::memory_order_release) & bit) != 0;
+    }
+    case Zone::kGuard: {
+      GuardSlot* slot = FindGuard(address);
+      return slot != nullptr && ReleaseGuard(slot);
+    }
+    case Zone::kRun: {
+      Run* run = FindRun(address);
+      return run != nullptr && ReleaseRun(run);
+    }
+  }
+  return false;
+}
+
+size_t RequestedSize(const void* block) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  switch (ZoneOf(address)) {
+    case Zone::kSlab: {
+      SlabPlace place;
+      return FindInSlab(address, &place) ? place.slab->requested[place.index] : 0;
+    }
+    case Zone::kGuard: {
+      const GuardSlot* slot = FindGuard(address);
+      return slot == nullptr ? 0 : slot->requested;
+    }
+    case Zone::kRun: {
+      const Run* run = FindRun(address);
+      return run == nullptr ? 0 : run->requested;
+    }
+  }
+  return 0;
+}
+
+size_t UsableSize(const void* block) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  switch (ZoneOf(address)) {
+    case Zone::kSlab: {
+      SlabPlace place;
+      return FindInSlab(address, &place) ? kClassBytes[place.c] : 0;
+    }
+    case Zone::kGuard: {
+      const GuardSlot* slot = FindGuard(address);
+      return slot == nullptr ? 0 : (slot->requested + 15) & ~15u;
+    }
+    case Zone::kRun: {
+      const Run* run = FindRun(address);
+      if (run == nullptr) return 0;
+      return run_base + (size_t{run->first_page} + run->pages) * kPage - address;
+    }
+  }
+  return 0;
+}
+
+}  // namespace tidemark::region

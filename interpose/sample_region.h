@@ -1,0 +1,39 @@
+// Where sampled blocks live: one reserved address range, so that free() knows them by their address alone.
+//
+//   slab zone    blocks of up to 2 KiB, packed in 64 KiB slabs of one size class (no page per sample)
+//   guard zone   64 single pages between inaccessible ones: overflow and use after free fault at once
+//   run zone     everything larger or aligned to more than 16 bytes, in whole pages
+//
+// Lock-free throughout (bitmaps and tagged stacks), so a fork in the middle leaves nothing locked in the child.
+// Metadata lies beside the range, never in or next to a block: an overflowing program cannot damage it and what
+// malloc_usable_size reports can be used to the last byte.
+//
+// Context: any thread, signal-safe; system calls when fresh memory is committed, guarded slots change and large runs are
+// given back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidemark::region {
+
+enum class Placement { kPacked, kGuarded };
+
+// Reserves the range. False: no address space; then nothing is ever placed here.
+bool Start();
+bool Contains(const void* block);
+
+// A block of `size` bytes aligned to `alignment` (power of two >= 16), zeroed when asked. nullptr: no room; the caller
+// uses the heap and counts it.
+void* Allocate(size_t size, size_t alignment, bool zero, Placement placement);
+
+// True while `block` is the start of a live block of the region.
+bool IsLive(const void* block);
+// Releases a live block; false when another thread was faster (double free).
+bool Release(void* block);
+
+// Sizes of a live block, in bytes.
+size_t RequestedSize(const void* block);
+size_t UsableSize(const void* block);
+
+}  // namespace tidemark::region

@@ -1,0 +1,313 @@
+// Slow sides of the fast hooks and the exported functions that have no fast side; see slow_hooks.h.
+//
+// Here glibc's answers to odd inputs are kept (hazards group B), and errno: unchanged on success and by free, ENOMEM
+// on every failure. Events are reported such that a free is stamped before its block can be reused and an allocation
+// after its block was obtained.
+#include "interpose/slow_hooks.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+
+#include "interpose/heap.h"
+#include "interpose/hot_state.h"
+#include "interpose/lifecycle.h"
+#include "interpose/sample_region.h"
+#include "profiler/include/tidemark.h"
+#include "profiler/os.h"
+#include "profiler/recorder.h"
+
+#define TIDEMARK_EXPORT __attribute__((visibility("default")))
+
+// The application's state after this function returns: this file keeps frame pointers, so the frame begins with the
+// caller's rbp and the return address.
+#define CALLER()                                                                            \
+  (::tidemark::UnwindStart{reinterpret_cast<uintptr_t>(__builtin_return_address(0)),        \
+                           reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) + 16,    \
+                           *static_cast<const uintptr_t*>(__builtin_frame_address(0))})
+
+namespace tidemark {
+namespace {
+
+using lifecycle::Phase;
+
+constexpr size_t kPage = 4096;
+constexpr size_t kNatural = 16;
+
+class ErrnoKeeper {
+ public:
+  ErrnoKeeper() : saved_(errno) {}
+  ~ErrnoKeeper() { errno = saved_; }
+  ErrnoKeeper(const ErrnoKeeper&) = delete;
+
+ private:
+  int saved_;
+};
+
+// The recorder's guard around one event.
+class Report {
+ public:
+  explicit Report(const UnwindStart& from) : thread_(recorder::Enter(from.sp)) {}
+  ~Report() {
+    if (thread_ != nullptr) recorder::Leave(thread_);
+  }
+  Report(const Report&) = delete;
+  ThreadState* thread() const { return thread_; }
+
+ private:
+  ThreadState* thread_;
+};
+
+void* OutOfMemory() {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+void* HeapAllocate(size_t size, size_t alignment, bool zero) {
+  if (alignment <= kNatural) return heap::Allocate(size, zero);
+  if (alignment <= heap::kLargestAlignment) return heap::AllocateAligned(size, alignment, zero);
+  return region::Allocate(size, alignment, zero, region::Placement::kPacked);
+}
+
+void* NextAllocate(size_t size, size_t alignment, bool zero) {
+  const auto& next = lifecycle::Next();
+  void* block = alignment > kNatural ? next.memalign(alignment, size) : zero ? next.calloc(1, size) : next.malloc(size);
+  if (lifecycle::phase == Phase::kEarly) lifecycle::RememberEarly(block);
+  return block;
+}
+
+// Sampled mode, the countdown has run out (or this thread has none yet).
+void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignment, bool zero, const UnwindStart& from) {
+  if (thread->drawn_bytes == 0) {
+    countdown = recorder::NextSample(thread, 0);
+    if (size < countdown) {
+      countdown -= size;
+      return HeapAllocate(size, alignment, zero);
+    }
+  }
+  countdown = recorder::NextSample(thread, thread->drawn_bytes - countdown + size);
+  const auto placement = recorder::WantsGuard(thread) ? region::Placement::kGuarded : region::Placement::kPacked;
+  void* block = region::Allocate(size, alignment, zero, placement);
+  if (block == nullptr) {
+    block = HeapAllocate(size, alignment, zero);
+    if (block != nullptr) recorder::CountRegionFull(size);
+    return block;
+  }
+  recorder::OnAlloc(thread, api, block, size, from);
+  return block;
+}
+
+bool IsFullMode() { return hot.length == 0; }
+
+// Nothing is recorded (any more): let the fast paths have it all.
+void StopRecording() {
+  if (recorder::IsRecording()) return;
+  countdown = kNever;
+  hot.length = heap::RangeLength();
+}
+
+void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const UnwindStart& from) {
+  if (lifecycle::phase != Phase::kOurs) return NextAllocate(size, alignment, zero);
+  if (size > PTRDIFF_MAX) return OutOfMemory();
+  const int saved_errno = errno;
+  void* block;
+  {
+    Report report(from);
+    ThreadState* thread = report.thread();
+    if (thread == nullptr) {
+      StopRecording();
+      block = HeapAllocate(size, alignment, zero);
+    } else if (IsFullMode()) {
+      block = HeapAllocate(size, alignment, zero);
+      if (block != nullptr) recorder::OnAlloc(thread, api, block, size, from);
+    } else if (size < countdown) {  // an aligned allocation, which has no fast path
+      countdown -= size;
+      block = HeapAllocate(size, alignment, zero);
+    } else {
+      block = AllocateSampled(thread, api, size, alignment, zero, from);
+    }
+  }
+  errno = block != nullptr ? saved_errno : ENOMEM;
+  return block;
+}
+
+void FreeForeign(void* block) {
+  recorder::CountForeignFree();
+  lifecycle::Next().free(block);
+}
+
+extern "C" void __libc_free(void*);
+extern "C" void* __libc_realloc(void*, size_t);
+
+void FreeSlow(void* block, const UnwindStart& from) {
+  if (block == nullptr) return;
+  if (lifecycle::phase == Phase::kForward) return lifecycle::IsEarly(block) ? __libc_free(block) : lifecycle::Next().free(block);
+  const ErrnoKeeper keep_errno;
+  if (heap::Owns(block)) {
+    {
+      Report report(from);
+      if (report.thread() != nullptr) recorder::OnFree(report.thread(), block);
+      else StopRecording();
+    }
+    return heap::Free(block);
+  }
+  if (region::Contains(block)) {
+    Report report(from);
+    ThreadState* thread = report.thread();
+    if (region::IsLive(block)) {
+      if (thread != nullptr) recorder::OnFree(thread, block);
+      if (region::Release(block)) return;
+    }
+    if (thread != nullptr) recorder::OnHeapError(thread, HeapError::kDoubleFree, block, from);
+    return;
+  }
+  if (lifecycle::IsEarly(block)) return __libc_free(block);
+  FreeForeign(block);
+}
+
+// Moves a block out of the sampled region (or, in complete mode, an over-aligned one): as a new allocation with a draw
+// of its own, and the end of the old one.
+void* ReallocateFromRegion(Api api, void* block, size_t size, const UnwindStart& from) {
+  if (!region::IsLive(block)) {
+    Report report(from);
+    if (report.thread() != nullptr) recorder::OnHeapError(report.thread(), HeapError::kInvalidFree, block, from);
+    return OutOfMemory();
+  }
+  const size_t old_size = region::UsableSize(block);
+  void* moved = AllocateSlow(api, size, kNatural, false, from);
+  if (moved == nullptr) return nullptr;
+  __builtin_memcpy(moved, block, old_size < size ? old_size : size);
+  FreeSlow(block, from);
+  return moved;
+}
+
+void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from) {
+  if (block == nullptr) return AllocateSlow(api, size, kNatural, false, from);
+  if (lifecycle::phase == Phase::kEarly || lifecycle::IsEarly(block)) return __libc_realloc(block, size);
+  if (lifecycle::phase == Phase::kForward) return lifecycle::Next().realloc(block, size);
+  if (size == 0) {  // glibc frees and returns null
+    FreeSlow(block, from);
+    return nullptr;
+  }
+  if (size > PTRDIFF_MAX) return OutOfMemory();
+  const int saved_errno = errno;
+  void* moved;
+  if (heap::Owns(block)) {
+    Report report(from);
+    ThreadState* thread = report.thread();
+    if (thread != nullptr && IsFullMode()) {
+      const uint64_t before = os::Tsc();
+      moved = heap::Reallocate(block, size);
+      if (moved != nullptr) recorder::OnRealloc(thread, api, block, moved, size, before, from);
+    } else if (thread != nullptr && size >= countdown) {
+      moved = AllocateSampled(thread, api, size, kNatural, false, from);
+      if (moved != nullptr) {
+        const size_t old_size = heap::UsableSize(block);
+        __builtin_memcpy(moved, block, old_size < size ? old_size : size);
+        heap::Free(block);
+      }
+    } else {
+      if (thread == nullptr) StopRecording();
+      moved = heap::Reallocate(block, size);
+    }
+  } else if (region::Contains(block)) {
+    moved = ReallocateFromRegion(api, block, size, from);
+  } else {
+    recorder::CountForeignFree();
+    moved = lifecycle::Next().realloc(block, size);
+  }
+  errno = moved != nullptr ? saved_errno : ENOMEM;
+  return moved;
+}
+
+bool IsPowerOfTwo(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+}  // namespace
+
+void* SlowMalloc(size_t size) { return AllocateSlow(Api::kMalloc, size, kNatural, false, CALLER()); }
+
+void* SlowCalloc(size_t count, size_t size) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return OutOfMemory();
+  return AllocateSlow(Api::kCalloc, bytes, kNatural, true, CALLER());
+}
+
+void* SlowRealloc(void* block, size_t size) { return ReallocateSlow(Api::kRealloc, block, size, CALLER()); }
+
+void SlowFree(void* block) { FreeSlow(block, CALLER()); }
+
+size_t SlowUsableSize(void* block) {
+  if (block == nullptr) return 0;
+  if (heap::Owns(block)) return heap::UsableSize(block);
+  if (region::Contains(block)) return region::UsableSize(block);
+  return lifecycle::Next().usable_size(block);
+}
+
+extern "C" {
+
+TIDEMARK_EXPORT void* reallocarray(void* block, size_t count, size_t size) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return OutOfMemory();
+  return ReallocateSlow(Api::kReallocarray, block, bytes, CALLER());
+}
+
+// glibc rounds an alignment up to a power of two, and up to its natural one.
+TIDEMARK_EXPORT void* memalign(size_t alignment, size_t size) {
+  if (alignment > SIZE_MAX / 2 + 1) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  size_t rounded = kNatural;
+  while (rounded < alignment) rounded *= 2;
+  return AllocateSlow(Api::kMemalign, size, rounded, false, CALLER());
+}
+
+// As glibc since 2.38 and ISO C: a bad alignment is refused, any size is accepted.
+TIDEMARK_EXPORT void* aligned_alloc(size_t alignment, size_t size) {
+  if (!IsPowerOfTwo(alignment)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  return AllocateSlow(Api::kAlignedAlloc, size, alignment < kNatural ? kNatural : alignment, false, CALLER());
+}
+
+TIDEMARK_EXPORT int posix_memalign(void** out, size_t alignment, size_t size) {
+  if (!IsPowerOfTwo(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
+  const ErrnoKeeper keep_errno;
+  void* block = AllocateSlow(Api::kPosixMemalign, size, alignment < kNatural ? kNatural : alignment, false, CALLER());
+  if (block == nullptr) return ENOMEM;
+  *out = block;
+  return 0;
+}
+
+TIDEMARK_EXPORT void* valloc(size_t size) { return AllocateSlow(Api::kValloc, size, kPage, false, CALLER()); }
+
+TIDEMARK_EXPORT void* pvalloc(size_t size) {
+  if (size > PTRDIFF_MAX - kPage) return OutOfMemory();
+  const size_t rounded = (size + kPage - 1) & ~(kPage - 1);
+  return AllocateSlow(Api::kPvalloc, rounded, kPage, false, CALLER());
+}
+
+// What the heap holds: `arena` and `hblkhd` as glibc counts them are one thing here. Bytes in use are known to the
+// allocator per page only, so `uordblks` is what is committed, an upper bound.
+TIDEMARK_EXPORT struct mallinfo2 mallinfo2(void) {
+  struct mallinfo2 info = {};
+  if (lifecycle::phase == Phase::kOurs) {
+    info.arena = heap::CommittedBytes();
+    info.uordblks = info.arena;
+  }
+  return info;
+}
+
+TIDEMARK_EXPORT int tidemark_is_recording(void) { return recorder::IsRecording() ? 1 : 0; }
+
+TIDEMARK_EXPORT void tidemark_mark(const char* text) {
+  if (text == nullptr || lifecycle::phase != Phase::kOurs) return;
+  Report report(CALLER());
+  if (report.thread() != nullptr) recorder::OnMark(report.thread(), text);
+}
+
+TIDEMARK_EXPORT const char* tidemark_version(void) { return TIDEMARK_VERSION; }
+
+}  // extern "C"
+}  // namespace tidemark

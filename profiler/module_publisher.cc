@@ -1,0 +1,92 @@
+// Module records; see module_publisher.h.
+#include "profiler/module_publisher.h"
+
+#include "profiler/os.h"
+#include "profiler/ring_writer.h"
+#include "profiler/stack_table.h"
+
+namespace tidemark {
+namespace {
+
+struct Published {
+  std::atomic<uintptr_t> start;  // 0: entry not used yet
+  uintptr_t end;
+  uint64_t identity;
+};
+constexpr uint32_t kMaxPublished = 4096;
+Published published[kMaxPublished];
+std::atomic<uint32_t> published_count{0};
+
+uint64_t Identity(const uint8_t* build_id, size_t bytes, const char* path) {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  const auto mix = [&](uint8_t byte) { hash = (hash ^ byte) * 0x100000001b3u; };
+  for (size_t i = 0; i < bytes; i++) mix(build_id[i]);
+  for (; *path != 0; path++) mix(static_cast<uint8_t>(*path));
+  return hash;
+}
+
+bool Emit(ThreadState* thread, const ModuleView& module, const uint8_t* id, size_t id_bytes, const char* path) {
+  size_t path_bytes = __builtin_strlen(path);
+  const size_t limit = session.header->chunk_bytes / 2;
+  if (path_bytes > limit) path_bytes = limit;
+  const uint32_t words = static_cast<uint32_t>(4 + (id_bytes + 7) / 8 + (path_bytes + 7) / 8);
+  if (!ReserveWords(thread, words)) return false;
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kModule) | uint64_t{words} << 4 | uint64_t{id_bytes} << 16 |
+                      uint64_t{path_bytes} << 24);
+  PutWord(thread, module.start);
+  PutWord(thread, module.end);
+  PutWord(thread, module.load_bias);
+  const auto put_bytes = [&](const void* bytes, size_t count) {
+    for (size_t i = 0; i < count; i += 8) {
+      uint64_t word = 0;
+      __builtin_memcpy(&word, static_cast<const char*>(bytes) + i, count - i < 8 ? count - i : 8);
+      PutWord(thread, word);
+    }
+  };
+  put_bytes(id, id_bytes);
+  put_bytes(path, path_bytes);
+  Commit(thread);
+  return true;
+}
+
+}  // namespace
+
+void ForgetPublishedModules() { published_count.store(0, std::memory_order_relaxed); }
+
+void PublishModule(ThreadState* thread, const ModuleView& module) {
+  uint8_t id[64];
+  const uint32_t count = published_count.load(std::memory_order_acquire);
+  bool reused = false;
+  const char* path = nullptr;
+  size_t id_bytes = 0;
+  uint64_t identity = 0;
+  for (uint32_t i = count; i-- > 0;) {  // the latest publication of a range is the valid one
+    const uintptr_t start = published[i].start.load(std::memory_order_acquire);
+    if (start == 0 || module.start >= published[i].end || module.end <= start) continue;
+    if (path == nullptr) {
+      path = ModulePath(module);
+      id_bytes = ReadBuildId(module, id, sizeof(id));
+      identity = Identity(id, id_bytes, path);
+    }
+    if (start == module.start && published[i].end == module.end && published[i].identity == identity) return;
+    reused = true;
+    break;
+  }
+  if (path == nullptr) {
+    path = ModulePath(module);
+    id_bytes = ReadBuildId(module, id, sizeof(id));
+    identity = Identity(id, id_bytes, path);
+  }
+  if (!Emit(thread, module, id, id_bytes, path)) return;
+  const uint32_t index = published_count.fetch_add(1, std::memory_order_acq_rel);
+  if (index < kMaxPublished) {
+    published[index].end = module.end;
+    published[index].identity = identity;
+    published[index].start.store(module.start, std::memory_order_release);
+  } else {
+    published_count.store(kMaxPublished, std::memory_order_relaxed);
+  }
+  if (reused) ResetStackTable(false);
+}
+
+}  // namespace tidemark

@@ -1,0 +1,37 @@
+// TIDEMARK_OPTIONS: "key=value,key=value". One table for the library and for `tidemark collect`.
+//
+//   mode=sampled|full     what to record; without a mode nothing is recorded
+//   out=PATTERN           bare preload: trace file, %p = process id (default tidemark.%p.tmk)
+//   session=HEX32         name of the collector's socket (set by `tidemark record`)
+//   sample_bytes=N        mean bytes between samples (suffixes K, M, G)
+//   guard=N               one sample in N gets a guarded slot; 0: none
+//   seed=N                seed of the sampler, for repeatable runs
+//   ring_bytes=N          size of the shared segment
+//
+// Context: start of the process, no allocation. A bad option is reported through `error`, never by exiting.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "profiler/session.h"
+
+namespace tidemark {
+
+struct Options {
+  bool present = false;  // mode was given
+  Mode mode = Mode::kSampled;
+  char session[33] = "";
+  char out[1024] = "tidemark.%p.tmk";
+  uint64_t sample_bytes = 512 << 10;
+  uint64_t ring_bytes = 0;  // 0: by mode
+  uint64_t seed = 0;
+  uint32_t guard = 0;
+  // The first thing that could not be understood: a slice of the text, "" when all was well.
+  char error[128] = "";
+};
+
+// Parses `text` (may be nullptr).
+Options ParseOptions(const char* text);
+
+}  // namespace tidemark

@@ -1,0 +1,77 @@
+// Raw system calls for code that runs inside somebody else's process.
+//
+// Not libc's wrappers: those set errno, are cancellation points (a cancelled thread would die inside a hook) and may
+// be interposed by other preloads. Results are the kernel's: negative errno on failure.
+//
+// Context: any thread, signal-safe, no allocation, errno untouched. Linux x86-64 only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#if !defined(__x86_64__) || !defined(__linux__)
+#error "tidemark's in-process part knows Linux on x86-64 only"
+#endif
+
+namespace tidemark::os {
+
+inline long Syscall(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  long result;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+inline bool IsError(long result) { return static_cast<unsigned long>(result) > -4096UL; }
+
+// Anonymous private memory, or nullptr. `protection`: PROT_*; reserving address space: PROT_NONE + MAP_NORESERVE.
+inline void* Map(size_t bytes, int protection = PROT_READ | PROT_WRITE, int extra_flags = 0) {
+  const long p = Syscall(SYS_mmap, 0, static_cast<long>(bytes), protection,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | extra_flags, -1, 0);
+  return IsError(p) ? nullptr : reinterpret_cast<void*>(p);
+}
+inline void* MapShared(int fd, size_t bytes) {
+  const long p = Syscall(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  return IsError(p) ? nullptr : reinterpret_cast<void*>(p);
+}
+inline long Unmap(void* p, size_t bytes) {
+  return Syscall(SYS_munmap, reinterpret_cast<long>(p), static_cast<long>(bytes));
+}
+inline long Protect(void* p, size_t bytes, int protection) {
+  return Syscall(SYS_mprotect, reinterpret_cast<long>(p), static_cast<long>(bytes), protection);
+}
+inline long Advise(void* p, size_t bytes, int advice) {
+  return Syscall(SYS_madvise, reinterpret_cast<long>(p), static_cast<long>(bytes), advice);
+}
+inline long Close(int fd) { return Syscall(SYS_close, fd); }
+inline uint32_t ThreadId() { return static_cast<uint32_t>(Syscall(SYS_gettid)); }
+inline uint32_t ProcessId() { return static_cast<uint32_t>(Syscall(SYS_getpid)); }
+
+inline void SleepNs(long nanoseconds) {
+  timespec ts{0, nanoseconds};
+  Syscall(SYS_nanosleep, reinterpret_cast<long>(&ts), 0);
+}
+inline uint64_t MonotonicNs() {
+  timespec ts{};
+  Syscall(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&ts));
+  return static_cast<uint64_t>(ts.tv_sec) * 1000000000u + static_cast<uint64_t>(ts.tv_nsec);
+}
+
+// Can 8 bytes at `address` be read? Asks the kernel without a descriptor and without faulting: rt_sigprocmask copies
+// the set in before it looks at `how`, so an impossible `how` tells EFAULT from EINVAL and changes nothing.
+inline bool IsReadable(uintptr_t address) {
+  constexpr long kEfault = 14;
+  return Syscall(SYS_rt_sigprocmask, ~0L, static_cast<long>(address), 0, 8) != -kEfault;
+}
+
+inline uint64_t Tsc() { return __builtin_ia32_rdtsc(); }
+
+}  // namespace tidemark::os

@@ -1,0 +1,285 @@
+// Thread states, guards, fork detection and event records; see recorder.h.
+#include "profiler/recorder.h"
+
+#include <signal.h>
+
+#include "profiler/module_publisher.h"
+#include "profiler/os.h"
+#include "profiler/ring_writer.h"
+#include "profiler/session_client.h"
+#include "profiler/stack_table.h"
+
+namespace tidemark::recorder {
+namespace {
+
+// A page that the kernel empties in forked children (MADV_WIPEONFORK): after fork, _Fork and raw clone, but not after
+// vfork, whose child runs in the parent's memory and is the parent as far as the heap is concerned.
+struct ForkPage {
+  std::atomic<uint32_t> owner;  // kOurs; 0 in a forked child until it has adopted itself
+};
+constexpr uint32_t kOurs = 1, kAdopting = 2;
+ForkPage* fork_page = nullptr;
+
+std::atomic<bool> recording{false};
+char session_name[33] = "";
+constexpr uint32_t kMaxSlots = 16384;
+ThreadState** thread_states = nullptr;  // by slot; kept over the slot's owners
+
+__thread ThreadState* this_thread __attribute__((tls_model("initial-exec"))) = nullptr;
+
+void Add(std::atomic<uint64_t>& counter, uint64_t n) {
+  counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+bool PrepareSession() {
+  if (fork_page == nullptr) {
+    fork_page = static_cast<ForkPage*>(os::Map(4096));
+    if (fork_page == nullptr) return false;
+    if (os::IsError(os::Advise(fork_page, 4096, MADV_WIPEONFORK))) return false;
+  }
+  if (thread_states == nullptr) {
+    thread_states = static_cast<ThreadState**>(os::Map(kMaxSlots * sizeof(ThreadState*)));
+    if (thread_states == nullptr) return false;
+  }
+  ForgetPublishedModules();
+  if (!ResetUnwinder() || !ResetStackTable(true)) return false;
+  stamp_records = session.header->mode == static_cast<uint32_t>(Mode::kSampled);
+  fork_page->owner.store(kOurs, std::memory_order_release);
+  return true;
+}
+
+// First event in a forked child: leave the parent's ring, get one of our own. Threads that the child has already
+// started stay out until this is done.
+bool AdoptChild() {
+  uint32_t expected = 0;
+  if (!fork_page->owner.compare_exchange_strong(expected, kAdopting)) return false;
+  recording.store(false, std::memory_order_relaxed);
+  this_thread = nullptr;
+  DetachSession(&session);
+  if (AttachToCollector(session_name, true, false, &session) != Attach::kAttached || !PrepareSession()) {
+    DetachSession(&session);
+    fork_page->owner.store(kOurs, std::memory_order_release);
+    return false;
+  }
+  recording.store(true, std::memory_order_release);
+  return true;
+}
+
+ThreadState* MakeState(uint32_t index) {
+  ThreadState* state = thread_states[index];
+  if (state == nullptr) {
+    constexpr size_t kBytes = (sizeof(ThreadState) + 4095) & ~size_t{4095};
+    state = static_cast<ThreadState*>(os::Map(kBytes));
+    thread_states[index] = state;
+  }
+  return state;
+}
+
+ThreadState* ClaimSlot() {
+  SessionHeader* header = session.header;
+  const uint32_t tid = os::ThreadId();
+  const uint32_t count = header->thread_slot_count < kMaxSlots ? header->thread_slot_count : kMaxSlots;
+  for (uint32_t i = 0; i < count; i++) {
+    ThreadSlot& slot = session.slots[i];
+    uint32_t owner = slot.owner.load(std::memory_order_relaxed);
+    if (owner != 0 && owner != kSlotDead) continue;
+    // Acquire: pairs with the collector's release when it declared the previous owner dead.
+    if (!slot.owner.compare_exchange_strong(owner, tid, std::memory_order_acquire)) continue;
+    ThreadState* thread = MakeState(i);
+    if (thread == nullptr) {
+      header->internal_failures.fetch_add(1, std::memory_order_relaxed);
+      slot.owner.store(kSlotDead, std::memory_order_relaxed);
+      return nullptr;
+    }
+    const StackMemory frames = thread->frames;
+    __builtin_memset(static_cast<void*>(thread), 0, sizeof(*thread));
+    thread->frames = frames;
+    thread->frames.previous_count = 0;
+    thread->slot = &slot;
+    thread->slot_index = i;
+    thread->tid = tid;
+    thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
+    slot.serial.store(thread->serial, std::memory_order_relaxed);
+    if (thread->serial > 1) stamp_records = true;
+    const uint64_t seed = header->seed != 0 ? header->seed + thread->serial : os::Tsc() ^ uint64_t{tid} << 32;
+    thread->sampler.Seed(seed);
+    this_thread = thread;
+    return thread;
+  }
+  return nullptr;
+}
+
+// Is this hook nested in another one of the same thread, or was that one left by longjmp? Stacks grow down: a nested
+// hook lies below. A signal handler on an alternate stack may lie anywhere, so ask the kernel in that case.
+bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
+  if (sp < busy_sp) return true;
+  stack_t alternate{};
+  os::Syscall(SYS_sigaltstack, 0, reinterpret_cast<long>(&alternate));
+  return (alternate.ss_flags & SS_ONSTACK) != 0;
+}
+
+void Drop(ThreadState* thread, EventKind kind, uint64_t bytes) {
+  thread->gap_count[kind]++;
+  thread->gap_bytes[kind] += bytes;
+  Add(thread->slot->dropped[kind], 1);
+}
+
+void Recorded(ThreadState* thread, EventKind kind) {
+  Commit(thread);
+  Add(thread->slot->events[kind], 1);
+  ReleaseIfOneShot(thread);
+}
+
+constexpr uint64_t AddressField(const void* block) { return reinterpret_cast<uintptr_t>(block) >> 4 & 0xfffffffffffu; }
+
+// Word 0 of kAlloc and kRealloc; *escaped: the size follows in a word of its own.
+uint64_t HeadWord(RecordKind kind, Api api, size_t size, uint32_t node, bool* escaped) {
+  *escaped = size >= kSizeEscape;
+  const uint64_t size_field = *escaped ? kSizeEscape : size;
+  return static_cast<uint64_t>(kind) | static_cast<uint64_t>(api) << 4 | size_field << 8 | uint64_t{node} << 36;
+}
+
+constexpr uint32_t kTimeWords = 2;  // room for a kTime record before any other
+
+}  // namespace
+
+Start Begin(const Options& options, const char* options_text, bool bypassed) {
+  Attach attach;
+  if (options.session[0] != 0) {
+    __builtin_memcpy(session_name, options.session, sizeof(session_name));
+    attach = AttachToCollector(session_name, false, bypassed, &session);
+  } else {
+    if (bypassed) return Start::kBypassed;
+    attach = StartCollector(options, options_text, session_name, &session);
+  }
+  if (attach != Attach::kAttached) return attach == Attach::kRefused ? Start::kRefused : Start::kNoCollector;
+  if (bypassed) {
+    DetachSession(&session);
+    return Start::kBypassed;
+  }
+  if (!PrepareSession()) {
+    DetachSession(&session);
+    return Start::kNoMemory;
+  }
+  recording.store(true, std::memory_order_release);
+  return Start::kRecording;
+}
+
+bool IsRecording() { return recording.load(std::memory_order_relaxed); }
+
+ThreadState* Enter(uintptr_t sp) {
+  if (!recording.load(std::memory_order_acquire)) return nullptr;
+  if (fork_page->owner.load(std::memory_order_relaxed) != kOurs) [[unlikely]] {
+    if (!AdoptChild()) return nullptr;
+  }
+  ThreadState* thread = this_thread;
+  if (thread == nullptr) [[unlikely]] {
+    thread = ClaimSlot();
+    if (thread == nullptr) return nullptr;
+  }
+  if (thread->busy_sp != 0) [[unlikely]] {
+    if (IsNested(thread->busy_sp, sp)) {
+      Add(thread->slot->skipped[0], 1);
+      return nullptr;
+    }
+  }
+  thread->busy_sp = sp;
+  return thread;
+}
+
+void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from) {
+  const uint32_t node = TakeStack(thread, from);
+  if (!ReserveWords(thread, 3 + kTimeWords)) return Drop(thread, kKindAlloc, size);
+  bool escaped;
+  const uint64_t head = HeadWord(RecordKind::kAlloc, api, size, node, &escaped);
+  const uint64_t time = TimeField(thread, 0, 20);
+  PutWord(thread, head);
+  PutWord(thread, AddressField(block) | time << 44);
+  if (escaped) PutWord(thread, size);
+  Recorded(thread, kKindAlloc);
+}
+
+void OnFree(ThreadState* thread, const void* block) {
+  if (!ReserveWords(thread, 1 + kTimeWords)) return Drop(thread, kKindFree, 0);
+  const uint64_t time = TimeField(thread, 0, 16);
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kFree) | AddressField(block) << 4 | time << 48);
+  Recorded(thread, kKindFree);
+}
+
+void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* block, size_t size, uint64_t before,
+               const UnwindStart& from) {
+  const uint32_t node = TakeStack(thread, from);
+  if (!ReserveWords(thread, 4 + kTimeWords)) return Drop(thread, kKindRealloc, size);
+  bool escaped;
+  const uint64_t head = HeadWord(RecordKind::kRealloc, api, size, node, &escaped);
+  const uint64_t now = os::Tsc();
+  const uint64_t elapsed = now - before < (1u << 20) - 1 ? now - before : (1u << 20) - 1;
+  const uint64_t time = TimeField(thread, now, 20);
+  PutWord(thread, head);
+  PutWord(thread, AddressField(block) | time << 44);
+  PutWord(thread, AddressField(old_block) | elapsed << 44);
+  if (escaped) PutWord(thread, size);
+  Recorded(thread, kKindRealloc);
+}
+
+void OnHeapError(ThreadState* thread, HeapError error, const void* block, const UnwindStart& from) {
+  session.header->heap_errors.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t node = TakeStack(thread, from);
+  if (!ReserveWords(thread, 2 + kTimeWords)) return;
+  const uint64_t time = TimeField(thread, 0, 20);
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kHeapError) | static_cast<uint64_t>(error) << 4 |
+                      uint64_t{node} << 36);
+  PutWord(thread, AddressField(block) | time << 44);
+  Commit(thread);
+  ReleaseIfOneShot(thread);
+}
+
+void OnMark(ThreadState* thread, const char* text) {
+  constexpr size_t kMaxText = 256;
+  size_t bytes = 0;
+  while (bytes < kMaxText && text[bytes] != 0) bytes++;
+  const uint32_t words = static_cast<uint32_t>(1 + (bytes + 7) / 8);
+  if (!ReserveWords(thread, words + kTimeWords)) return;
+  const uint64_t time = TimeField(thread, os::Tsc(), 32);
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kMark) | uint64_t{words} << 4 | uint64_t{bytes} << 16 | time << 32);
+  for (size_t i = 0; i < bytes; i += 8) {
+    uint64_t word = 0;
+    __builtin_memcpy(&word, text + i, bytes - i < 8 ? bytes - i : 8);
+    PutWord(thread, word);
+  }
+  Commit(thread);
+  ReleaseIfOneShot(thread);
+}
+
+uint64_t NextSample(ThreadState* thread, uint64_t allocated) {
+  Add(thread->slot->allocated_bytes, allocated);
+  thread->drawn_bytes = thread->sampler.DrawBytes(session.header->sample_bytes);
+  return thread->drawn_bytes;
+}
+
+bool WantsGuard(ThreadState* thread) {
+  const uint32_t every = session.header->guard_every;
+  return every != 0 && thread->sampler.OneIn(every);
+}
+
+void CountForeignFree() {
+  if (recording.load(std::memory_order_relaxed)) {
+    session.header->foreign_frees.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void CountRegionFull(size_t size) {
+  session.header->region_full_count.fetch_add(1, std::memory_order_relaxed);
+  session.header->region_full_bytes.fetch_add(size, std::memory_order_relaxed);
+}
+
+void OnExit(uint64_t countdown) {
+  if (!recording.load(std::memory_order_acquire) || fork_page->owner.load(std::memory_order_relaxed) != kOurs) return;
+  if (ThreadState* thread = this_thread; thread != nullptr && thread->drawn_bytes > countdown) {
+    Add(thread->slot->allocated_bytes, thread->drawn_bytes - countdown);
+    thread->drawn_bytes = countdown;
+  }
+  session.header->exiting.store(1, std::memory_order_release);
+}
+
+}  // namespace tidemark::recorder

@@ -1,0 +1,145 @@
+// Chunk acquisition, waiting, and time stamps; see ring_writer.h.
+#include "profiler/ring_writer.h"
+
+#include <sys/prctl.h>
+
+#include "profiler/os.h"
+
+namespace tidemark {
+
+Session session;
+bool stamp_records = false;
+
+namespace {
+
+uint32_t FreeChunks() {
+  uint32_t count = 0;
+  for (uint32_t word = 0; word * 64 < session.header->chunk_count; word++) {
+    count += static_cast<uint32_t>(
+        __builtin_popcountll(session.header->free_chunks[word].load(std::memory_order_relaxed)));
+  }
+  return count;
+}
+
+// More than half of the pool is held open: whoever comes now must give its chunk back after each event, so that the
+// other half keeps circulating however many threads there are.
+bool PoolIsCrowded() {
+  const uint32_t count = session.header->chunk_count;
+  if (FreeChunks() * 2 >= count) return false;
+  uint32_t open = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    open += session.chunk_headers[i].state.load(std::memory_order_relaxed) == kChunkOpen;
+  }
+  return open * 2 > count;
+}
+
+// Claims a free chunk; -1: none.
+int64_t ClaimChunk(uint32_t hint) {
+  const uint32_t words = (session.header->chunk_count + 63) / 64;
+  for (uint32_t i = 0; i < words; i++) {
+    const uint32_t word = (hint + i) % words;
+    uint64_t bits = session.header->free_chunks[word].load(std::memory_order_relaxed);
+    while (bits != 0) {
+      const uint64_t bit = bits & -bits;
+      // Acquire: pairs with the collector's release when it set the bit, after its last read of the chunk.
+      const uint64_t before = session.header->free_chunks[word].fetch_and(~bit, std::memory_order_acquire);
+      if ((before & bit) != 0) return word * 64 + __builtin_ctzll(bit);
+      bits = before & ~bit;
+    }
+  }
+  return -1;
+}
+
+int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
+  SessionHeader* header = session.header;
+  if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
+  const uint64_t start_ns = os::MonotonicNs();
+  const uint64_t limit_ns = header->full_wait_us * 1000;
+  for (long pause_ns = 50000;; pause_ns = pause_ns < 1000000 ? pause_ns * 2 : pause_ns) {
+    if (header->collector_alive.load(std::memory_order_relaxed) == 0) return -1;
+    os::SleepNs(pause_ns);
+    const int64_t chunk = ClaimChunk(hint);
+    if (chunk >= 0) return chunk;
+    if (os::MonotonicNs() - start_ns >= limit_ns) {
+      thread->stalled = true;
+      return -1;
+    }
+  }
+}
+
+void PutGaps(ThreadState* thread) {
+  for (uint32_t kind = 0; kind < kKindCount; kind++) {
+    if (thread->gap_count[kind] == 0) continue;
+    PutWord(thread, static_cast<uint64_t>(RecordKind::kGap) | kind << 4 | thread->gap_count[kind] << 8);
+    PutWord(thread, thread->gap_bytes[kind]);
+    thread->gap_count[kind] = thread->gap_bytes[kind] = 0;
+  }
+}
+
+bool OpenChunk(ThreadState* thread) {
+  const uint32_t hint = thread->slot_index;
+  int64_t index = ClaimChunk(hint);
+  if (index < 0) index = WaitForChunk(thread, hint);
+  if (index < 0) return false;
+  thread->stalled = false;
+  ChunkHeader* chunk = &session.chunk_headers[index];
+  thread->chunk = chunk;
+  thread->base = reinterpret_cast<uint64_t*>(session.chunks + static_cast<size_t>(index) * session.header->chunk_bytes);
+  thread->cursor = thread->base;
+  thread->limit = thread->base + session.header->chunk_bytes / 8;
+  thread->last_tsc = os::Tsc();
+  thread->last_tick = session.header->tick.load(std::memory_order_relaxed);
+  char name[16] = {};
+  os::Syscall(SYS_prctl, PR_GET_NAME, reinterpret_cast<long>(name));
+  uint64_t words[2];
+  __builtin_memcpy(words, name, sizeof(words));
+  chunk->name[0].store(words[0], std::memory_order_relaxed);
+  chunk->name[1].store(words[1], std::memory_order_relaxed);
+  chunk->committed.store(0, std::memory_order_relaxed);
+  chunk->thread_serial.store(thread->serial, std::memory_order_relaxed);
+  chunk->tid.store(thread->tid, std::memory_order_relaxed);
+  chunk->slot.store(thread->slot_index, std::memory_order_relaxed);
+  chunk->sequence.store(thread->next_sequence++, std::memory_order_relaxed);
+  chunk->first_tsc.store(thread->last_tsc, std::memory_order_relaxed);
+  chunk->state.store(kChunkOpen, std::memory_order_release);  // pairs with the collector's acquire load of state
+  thread->one_shot = PoolIsCrowded();
+  PutGaps(thread);
+  return true;
+}
+
+}  // namespace
+
+void CloseChunk(ThreadState* thread) {
+  if (thread->chunk == nullptr) return;
+  thread->chunk->state.store(kChunkClosed, std::memory_order_release);
+  thread->chunk = nullptr;
+  thread->cursor = thread->limit = nullptr;
+}
+
+bool ReserveWords(ThreadState* thread, uint32_t words) {
+  if (thread->cursor + words <= thread->limit && thread->chunk != nullptr) [[likely]] return true;
+  CloseChunk(thread);
+  return OpenChunk(thread);
+}
+
+void ReleaseIfOneShot(ThreadState* thread) {
+  if (thread->one_shot) [[unlikely]] CloseChunk(thread);
+}
+
+uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
+  if (!stamp_records) {
+    // One thread: order is implicit. Only when the collector's coarse clock moved is a stamp due.
+    const uint64_t tick = session.header->tick.load(std::memory_order_relaxed);
+    if (tick == thread->last_tick) [[likely]] return 0;
+    thread->last_tick = tick;
+  }
+  if (now == 0) now = os::Tsc();
+  const uint64_t delta = now - thread->last_tsc;
+  if (static_cast<int64_t>(delta) <= 0) return 0;  // a stamp taken before the previous record was written
+  thread->last_tsc = now;
+  if (delta < uint64_t{1} << bits) [[likely]] return delta;
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kTime) | now << 4);
+  return 0;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,50 @@
+// The writer's side of the ring: takes chunks from the pool of the shared segment and commits records into them.
+//
+// A chunk belongs to one thread from the moment its bit in free_chunks was cleared until the thread closes it or dies.
+// Records are stored plainly and become visible by one release store of `committed`; the collector's acquire load of
+// it is the partner. Nothing is published twice and nothing needs a lock: a writer that dies leaves a chunk whose
+// committed length is right.
+//
+// Context: any thread, signal-safe under the recorder's guard, no allocation. System calls only when a chunk is taken
+// (thread name) and while waiting for one (complete mode, bounded).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "profiler/session.h"
+#include "profiler/thread_state.h"
+
+namespace tidemark {
+
+// The mapped segment. Zero-initialised: no session.
+struct Session {
+  SessionHeader* header = nullptr;
+  ThreadSlot* slots = nullptr;
+  ChunkHeader* chunk_headers = nullptr;
+  uint8_t* chunks = nullptr;
+  size_t bytes = 0;
+};
+extern Session session;
+
+// True when more than one thread records: from then on records carry time stamps, which put threads in order.
+extern bool stamp_records;
+
+// Makes room for `words` words in the thread's chunk. False: none to be had; nothing was counted.
+bool ReserveWords(ThreadState* thread, uint32_t words);
+// Ends a group of records: gives the chunk back when the thread must not keep it.
+void ReleaseIfOneShot(ThreadState* thread);
+// Gives the chunk to the collector.
+void CloseChunk(ThreadState* thread);
+
+inline void PutWord(ThreadState* thread, uint64_t word) { *thread->cursor++ = word; }
+inline void Commit(ThreadState* thread) {
+  thread->chunk->committed.store(static_cast<uint32_t>((thread->cursor - thread->base) * 8),
+                                 std::memory_order_release);
+}
+
+// The time field of the next record, `bits` wide; emits a kTime record first when it does not fit, so call it with
+// two words of room more than the record needs. `now`: TSC of the event, or 0 for "now, if time is due".
+uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits);
+
+}  // namespace tidemark

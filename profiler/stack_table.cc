@@ -1,0 +1,89 @@
+// Lock-free hash table of stack nodes; see stack_table.h.
+#include "profiler/stack_table.h"
+
+#include "profiler/os.h"
+#include "profiler/ring_writer.h"
+
+namespace tidemark {
+namespace {
+
+struct Node {
+  uint64_t key;  // ip 48 | flags 4
+  uint32_t parent;
+  uint32_t next;  // older node of the same bucket; 0: end
+};
+
+// Sampled mode sees thousands of nodes, complete mode a million; both reserve the same and touch what they use.
+constexpr uint32_t kCapacity = 1u << 24;
+constexpr uint32_t kBucketsSampled = 1u << 14, kBucketsFull = 1u << 20;
+constexpr size_t kNodeBytes = size_t{kCapacity} * sizeof(Node);
+constexpr size_t kBucketBytes = size_t{kBucketsFull} * sizeof(uint32_t);
+
+// A table; `first` is the number of nodes[0], so that numbers go on after a reset.
+Node* nodes = nullptr;
+std::atomic<uint32_t>* buckets = nullptr;
+std::atomic<uint32_t> used{1};
+uint32_t bucket_mask = 0;
+std::atomic<uint32_t> epoch{0};
+
+uint64_t Hash(uint64_t key, uint32_t parent) {
+  uint64_t h = (key ^ (uint64_t{parent} << 32 | parent)) * 0x9e3779b97f4a7c15u;
+  return h ^ h >> 29;
+}
+
+}  // namespace
+
+uint32_t StackTableEpoch() { return epoch.load(std::memory_order_acquire); }
+
+bool ResetStackTable(bool new_session) {
+  const bool full = session.header->mode == static_cast<uint32_t>(Mode::kFull);
+  if (nodes == nullptr) {
+    nodes = static_cast<Node*>(os::Map(kNodeBytes));
+    buckets = static_cast<std::atomic<uint32_t>*>(os::Map(kBucketBytes));
+    if (nodes == nullptr || buckets == nullptr) {
+      if (nodes != nullptr) os::Unmap(nodes, kNodeBytes);
+      nodes = nullptr;
+      return false;
+    }
+    os::Advise(nodes, kNodeBytes, MADV_NOHUGEPAGE);
+    os::Advise(buckets, kBucketBytes, MADV_NOHUGEPAGE);
+  } else {
+    // Zero-fills both. Another thread may be walking a chain: it finds an empty bucket or a node with key 0 and goes
+    // on to create its own.
+    os::Advise(buckets, kBucketBytes, MADV_DONTNEED);
+    if (new_session) os::Advise(nodes, kNodeBytes, MADV_DONTNEED);
+  }
+  if (new_session) used.store(1, std::memory_order_relaxed);
+  bucket_mask = (full ? kBucketsFull : kBucketsSampled) - 1;
+  epoch.fetch_add(1, std::memory_order_release);
+  return true;
+}
+
+uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t flags) {
+  const uint64_t key = (ip & 0xffffffffffffu) << 4 | (flags & 15);
+  std::atomic<uint32_t>& bucket = buckets[Hash(key, parent) & bucket_mask];
+  uint32_t head = bucket.load(std::memory_order_acquire);
+  for (uint32_t n = head; n != 0; n = nodes[n].next) {
+    if (nodes[n].key == key && nodes[n].parent == parent) return n;
+  }
+  if (!ReserveWords(thread, 2)) return 0;
+  const uint32_t number = used.fetch_add(1, std::memory_order_relaxed);
+  if (number >= kCapacity) {
+    used.store(kCapacity, std::memory_order_relaxed);
+    session.header->internal_failures.fetch_add(1, std::memory_order_relaxed);
+    return 0;
+  }
+  nodes[number].key = key;
+  nodes[number].parent = parent;
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kNode) | uint64_t{number} << 4 | uint64_t{parent} << 32 |
+                      uint64_t{flags & 15} << 60);
+  PutWord(thread, ip);
+  Commit(thread);
+  // Release: whoever reads the number from the bucket sees the node, and its definition is already in the ring.
+  do {
+    nodes[number].next = head;
+  } while (!bucket.compare_exchange_weak(head, number, std::memory_order_release, std::memory_order_relaxed));
+  return number;
+}
+
+}  // namespace tidemark
