@@ -74,6 +74,12 @@ Collector::Collector(CollectorOptions options, OwnedFd listener, OwnedFd control
       names_(options_.output, options_.replace_output),
       server_(std::move(listener), options_.session_name, options_.session, epoll_fd_,
               [this](pid_t pid, uid_t uid) { return Admit(pid, uid); }) {
+  launched_pid_ = options_.launched_pid;
+  if (launched_pid_ != 0) {
+    if (const std::optional<ProcessStat> stat = ReadProcessStat(launched_pid_)) {
+      launched_start_ticks_ = stat->start_ticks;
+    }
+  }
   if (control_.valid()) {
     epoll_event event{.events = EPOLLIN, .data = {.fd = control_.get()}};
     epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, control_.get(), &event);
@@ -121,7 +127,6 @@ void Collector::Run(OwnedFd first) {
   for (;;) {
     epoll_event events[64];
     const int count = epoll_wait(epoll_fd_, events, 64, timeout_ms);
-    // Control first: it names the launched process before that one can attach.
     const bool had_control = control_.valid();
     ReadControl();
     bool ended = had_control && !control_.valid();  // nobody will tell us the launched process's status any more
@@ -140,7 +145,7 @@ void Collector::Run(OwnedFd first) {
     if (stop_) break;
     PollAll();
     if (ended) FinishEnded();
-    if (launched_ended_ && control_.valid()) OnLaunchedEnded(launched_status_);
+    if (launched_ended_ && control_.valid()) OnLaunchedEnded();
     const uint64_t now_us = NowUs();
     FinishReplacedImages(now_us);
     server_.Idle(now_us, processes_.size());
@@ -167,12 +172,7 @@ void Collector::ReadControl() {
       CloseControl();
       return;
     }
-    if (message.kind == ControlMessage::kLaunched) {
-      launched_pid_ = message.pid;
-      if (const std::optional<ProcessStat> stat = ReadProcessStat(launched_pid_)) {
-        launched_start_ticks_ = stat->start_ticks;
-      }
-    } else if (message.kind == ControlMessage::kEnded) {
+    if (message.kind == ControlMessage::kEnded) {
       launched_ended_ = true;
       launched_status_ = message.wait_status;
     }
@@ -193,7 +193,7 @@ void Collector::OnAttached(Attached attached) {
   context.session = options_.session;
   context.start_ticks = stat ? stat->start_ticks : 0;
   context.parent = stat ? stat->parent : 0;
-  if (launched_pid_ == 0 && options_.launch == "preload") {
+  if (launched_pid_ == 0) {
     launched_pid_ = pid;
     launched_start_ticks_ = context.start_ticks;
   }
@@ -320,7 +320,7 @@ void Collector::Finish(size_t index, const ProcessExit& exit) {
 }
 
 // CMD has ended: finish every trace whose process has ended too, and let record go.
-void Collector::OnLaunchedEnded(int) {
+void Collector::OnLaunchedEnded() {
   for (Attached& attached : server_.ServePending(processes_.size())) OnAttached(std::move(attached));
   FinishEnded();
   SendReport();

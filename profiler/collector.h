@@ -26,11 +26,9 @@ namespace tidemark {
 // From `record` to its collector: one packet each, on a SOCK_SEQPACKET pair.
 struct ControlMessage {
   enum Kind : uint32_t {
-    kLaunched = 1,  // `pid` is the process that CMD will run in; sent before it runs
-    kEnded = 2,     // it has ended with `wait_status`: finish what has ended, and report
+    kEnded = 1,  // CMD has ended with `wait_status`: finish what has ended, and report
   };
   uint32_t kind = 0;
-  int32_t pid = 0;
   int32_t wait_status = 0;
 };
 
@@ -60,6 +58,7 @@ struct CollectorOptions {
   std::string output;             // file name or pattern, see trace_names.h
   bool replace_output = false;
   bool follow_children = true;
+  pid_t launched_pid = 0;         // the process that writes `output` itself; 0: the first one that attaches
   std::vector<std::string> remove_at_end;  // paths that were made for this recording: files, then their directory
 };
 
@@ -84,7 +83,7 @@ class Collector {
   void OnAttached(Attached attached);
   void AdoptArrivals();
   void ReadControl();
-  void OnLaunchedEnded(int wait_status);
+  void OnLaunchedEnded();
   void PollAll();
   void FinishEnded();
   void FinishReplacedImages(uint64_t now_us);
