@@ -37,12 +37,13 @@ class SampleTest(unittest.TestCase):
         self.assertEqual(documents.placeholders({"README.md": "x\n", "a.py": documents.PLACEHOLDER}), [])
 
     def test_unknown_commands(self):
-        text = "```sh\n$ tidemark record -- true\nbuild/tools/tidemark frobnicate x\n# tidemark does\n```\ntidemark is\n"
+        text = ("```sh\n$ tidemark record -- true\nbuild/tools/tidemark frobnicate x\n# tidemark does\n```\n"
+                "tidemark is\n")
         self.assertEqual(documents.unknown_commands({"a.md": text}, "tidemark", {"record"}),
                          ["a.md:3: tidemark has no command 'frobnicate'"])
 
     def test_help_is_understood(self):
-        text = ("Usage: x\n\nOptions:\n  -h,--help                   print\n  --json  see --not-this\n  -o, --output FILE\n\n"
+        text = ("Usage: x\n\nOptions:\n  -h,--help        print\n  --json  see --not-this\n  -o, --output FILE\n\n"
                 "Subcommands:\n  record        profile\n  info          show\n")
         self.assertEqual(documents.commands_of_help(text), ["record", "info"])
         self.assertEqual(documents.options_of_help(text), {"--help", "--json", "--output"})
@@ -118,9 +119,9 @@ class ProgramTest(unittest.TestCase):
 
     def test_bash_completion_completes(self):
         script = BUILD / "packaging" / "tidemark"
-        body = (f'source "{script}"; spec=$(complete -p tidemark); [[ $spec =~ -F\\ ([^ ]+) ]]; COMP_WORDS=(tidemark rec);'
-                'COMP_CWORD=1; COMP_LINE="tidemark rec"; COMP_POINT=12; "${BASH_REMATCH[1]}" tidemark rec tidemark;'
-                'printf "%s\\n" "${COMPREPLY[@]}"')
+        body = (f'source "{script}"; spec=$(complete -p tidemark); [[ $spec =~ -F\\ ([^ ]+) ]];'
+                'COMP_WORDS=(tidemark rec); COMP_CWORD=1; COMP_LINE="tidemark rec"; COMP_POINT=12;'
+                '"${BASH_REMATCH[1]}" tidemark rec tidemark; printf "%s\\n" "${COMPREPLY[@]}"')
         self.assertEqual(output_of("bash", "--norc", "-c", body).split(), ["record"])
 
     @unittest.skipUnless(shutil.which("man"), "man is not installed")

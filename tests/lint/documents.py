@@ -101,7 +101,7 @@ def options_of_help(text):
 
 
 def missing_from(document, name, words):
-    r"""Commands or options that a document made from the same table lacks. Roff writes a hyphen as \\- and fonts as \\fB."""
+    r"""Commands or options that a document made from the same table lacks. Roff writes hyphens as \-, fonts as \fB."""
     plain = re.sub(r"\\f(\(..|\[\w*\]|.)", "", document).replace("\\-", "-").replace("\\", "")
     return [f"{name} does not know {word}" for word in sorted(words)
             if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", plain)]

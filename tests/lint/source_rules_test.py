@@ -30,7 +30,9 @@ SAMPLES = {
         [{"tools/string_" + "util.cc": OPEN}, {"common" + "/a.cc": OPEN}, {"a.h": "struct Frame" + "Helper {\n"},
          {"a.h": "namespace mis" + "c {\n"}],
         [{"tools/commander.cc": "class Utilization {};\n"}]),
-    rules.pragma_once: ([{"a.h": OPEN}, {"a.h": OPEN + "// #pragma once\n"}], [{"a.h": HEADER, "a.cc": OPEN}]),
+    rules.pragma_once: (
+        [{"a.h": OPEN}, {"a.h": OPEN + "// #pragma once\n"}, {"a.h": OPEN + "#ifndef A_H\n#define A_H\n"}],
+        [{"a.h": HEADER, "a.cc": OPEN, "p/include/a.h": OPEN + "#ifndef A_H\n#define A_H\n#endif\n"}]),
     rules.opening_comment: (
         [{"a.cc": "#include <vector>\n"}, {"a.h": "#pragma once\n// late\n"}, {"a.py": "#!/usr/bin/python3\nx = 1\n"}],
         [{"a.cc": OPEN, "a.py": '#!/usr/bin/python3\n"""What."""\n', "b.py": "", "a.h": "/* What. */\n"}]),

@@ -83,11 +83,14 @@ class InstallTest(unittest.TestCase):
         for compiler, suffix in (("gcc", "c"), ("g++", "cc")):
             with self.subTest(compiler=compiler):
                 source = self.folder / f"user.{suffix}"
-                source.write_text("#include <tidemark.h>\nint main(void) { return 0; }\n")
+                source.write_text('#include <tidemark.h>\nint main(void) { TIDEMARK_MARK("on"); '
+                                  'return TIDEMARK_IS_RECORDING() ? 42 : 0; }\n')
                 program = self.folder / f"user-{suffix}"
                 built = run(compiler, "-Wall", "-Wextra", "-Werror", source, *flags.stdout.split(), "-o", program)
                 self.assertEqual(built.returncode, 0, built.stderr)
                 self.assertEqual(run(program).returncode, 0)
+                recorded = run(self.program, "record", "-o", self.folder / "a.tmk", "--", program)
+                self.assertEqual(recorded.returncode, 42, recorded.stderr)
 
     def test_pkg_config_names_the_preload_library(self):
         environment = {**os.environ, "PKG_CONFIG_LIBDIR": str(self.libdir / "pkgconfig")}

@@ -115,7 +115,7 @@ class JobTest(unittest.TestCase):
     GTEST_XML = textwrap.dedent("""\
         <testsuites><testsuite name="S">
         <testcase name="Good" status="run" result="completed" time="0.5" classname="S"/>
-        <testcase name="Bad" status="run" time="0" classname="S"><failure message="a &lt; b">a &lt; b</failure></testcase>
+        <testcase name="Bad" status="run" time="0" classname="S"><failure message="a">a &lt; b</failure></testcase>
         <testcase name="Skip" status="run" result="skipped" time="0" classname="S">
         <skipped message="file.cc:3&#x0A;no perf"/></testcase>
         <testcase name="Filtered" status="notrun" result="suppressed" time="0" classname="S"/>
@@ -136,7 +136,7 @@ class JobTest(unittest.TestCase):
         self.assertEqual([case.outcome for case in cases], ["passed", "skipped", "failed"])
 
     def test_gtest_crash(self):
-        script = r"""echo '[ RUN      ] S.One'; echo '[       OK ] S.One (0 ms)'; echo '[ RUN      ] S.Two'; kill -ABRT $$"""
+        script = "echo '[ RUN      ] S.One\n[       OK ] S.One (0 ms)\n[ RUN      ] S.Two'; kill -ABRT $$"
         cases = {case.name: case.outcome for case in self.program_cases(script)}
         self.assertEqual(cases, {"S.One": "passed", "S.Two": "failed"})
 
