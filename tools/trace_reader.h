@@ -1,8 +1,9 @@
 // Reads a trace file (docs/trace-format.md) and hands out its events in time order.
 //
 // Bounds-checked throughout: any prefix of a trace and any damaged byte yields the sections that are whole, and
-// problems() says what is missing. Memory is independent of the number of events: the file is mapped, section headers
-// are scanned once, event sections are decoded one per thread at a time while they are merged.
+// problems() says what is missing. Memory is independent of the number of events: sections are scanned and checked
+// once, event sections are decoded one per thread at a time while they are merged. The file is read, not mapped: see
+// trace_source.h.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,8 @@ class TraceReader {
  public:
   // Fails only when nothing can be told: not a file, not a trace, another major version, no whole section.
   static Result<std::unique_ptr<TraceReader>> Open(const std::string& path);
+  // The same for bytes in memory (tests, fuzzing).
+  static Result<std::unique_ptr<TraceReader>> FromMemory(std::string bytes);
   virtual ~TraceReader() = default;
 
   virtual const nlohmann::json& info() const = 0;  // kInfo; {} when missing
@@ -31,12 +34,14 @@ class TraceReader {
   virtual const std::vector<TraceMemory>& memory() const = 0;   // by time
   // Indexed by node id (holes have parent 0, ip 0); node 0 is the root.
   virtual const std::vector<TraceStackNode>& nodes() const = 0;
-  // One sentence per thing that is missing or damaged; empty for a whole trace.
+  // One sentence per thing that is missing or damaged; empty for a whole trace. ForEachEvent may add to it.
   virtual const std::vector<std::string>& problems() const = 0;
   virtual uint64_t file_bytes() const = 0;
 
   // Nanoseconds of CLOCK_MONOTONIC since the first clock record, by interpolation between clock records.
   virtual int64_t TimeNs(uint64_t tsc) const = 0;
+  // CLOCK_MONOTONIC at TimeNs 0: what to subtract from TraceMemory::monotonic_ns for the same time line.
+  virtual uint64_t origin_monotonic_ns() const = 0;
   virtual Mode mode() const = 0;
   virtual uint64_t sample_bytes() const = 0;  // 0 in full mode
 
