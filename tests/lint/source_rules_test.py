@@ -47,7 +47,7 @@ SAMPLES = {
     rules.meson_knows_every_source: (
         [{"tools/a.cc": "", "tools/meson.build": "'b.cc'"}, {"tests/unit/a_test.cc": "", "tests/meson.build": "'ab'"}],
         [{"tools/a.cc": "", "tools/meson.build": "'a.cc'", "tests/unit/b_test.cc": "",
-          "tests/unit/meson.build": "'b': []"}]),
+          "tests/unit/meson.build": "'b': []", "tests/preload/sample.cc": ""}]),
 }
 
 
