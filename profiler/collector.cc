@@ -186,28 +186,26 @@ void Collector::CloseControl() {
 
 void Collector::OnAttached(Attached attached) {
   const pid_t pid = attached.pid;
-  const std::optional<ProcessStat> stat = ReadProcessStat(pid);
+  const uint64_t start_ticks = attached.identity.start_ticks;
   TracedProcess::Context context;
   context.tool_version = options_.tool_version;
   context.launch = options_.launch;
   context.session = options_.session;
-  context.start_ticks = stat ? stat->start_ticks : 0;
-  context.parent = stat ? stat->parent : 0;
   if (launched_pid_ == 0) {
     launched_pid_ = pid;
-    launched_start_ticks_ = context.start_ticks;
+    launched_start_ticks_ = start_ticks;
   }
   // A pid that attaches again is the same process after an exec, or another one that got the number of a dead one.
   for (size_t i = 0; i < processes_.size(); ++i) {
     if (processes_[i]->pid() != pid) continue;
-    const bool same = processes_[i]->start_ticks() == context.start_ticks && !attached.fork_child;
+    const bool same = processes_[i]->start_ticks() == start_ticks && !attached.fork_child;
     Finish(i, same ? ProcessExit{ProcessExit::Kind::kExec, 0} : HowEnded(*processes_[i]));
     break;
   }
   Image& image = images_[pid];
-  if (image.start_ticks != context.start_ticks) image = Image{context.start_ticks, 0};
+  if (image.start_ticks != start_ticks) image = Image{start_ticks, 0};
   context.image = ++image.count;
-  for (const auto& process : processes_) context.parent_traced |= process->pid() == context.parent;
+  for (const auto& process : processes_) context.parent_traced |= process->pid() == attached.identity.parent;
   context.between_chunks = [this] {
     // Attaching processes wait for us; a long drain of another one must not hold them up.
     const uint64_t now_ns = MonotonicNs();
@@ -218,7 +216,7 @@ void Collector::OnAttached(Attached attached) {
       arrivals_.push_back(std::move(arrival));
     }
   };
-  const bool launched = pid == launched_pid_ && context.start_ticks == launched_start_ticks_;
+  const bool launched = pid == launched_pid_ && start_ticks == launched_start_ticks_;
   if (launched) report_.launched_attached = true;
   const uint32_t number = context.image;
   auto process = std::make_unique<TracedProcess>(std::move(attached), std::move(context));

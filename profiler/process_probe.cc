@@ -77,6 +77,25 @@ std::vector<pid_t> NumericEntries(const std::string& path) {
   return ids;
 }
 
+std::vector<std::string> ReadCommandLine(pid_t pid) {
+  const std::string content = ReadFile(ProcPath(pid, "cmdline"), 256 << 10);
+  std::vector<std::string> words;
+  size_t at = 0;
+  while (at < content.size()) {
+    size_t end = content.find('\0', at);
+    if (end == std::string::npos) end = content.size();
+    words.emplace_back(content, at, end - at);
+    at = end + 1;
+  }
+  return words;
+}
+
+std::string ReadExecutable(pid_t pid) {
+  char target[4096];
+  const ssize_t n = readlink(ProcPath(pid, "exe").c_str(), target, sizeof target);
+  return n > 0 ? std::string(target, static_cast<size_t>(n)) : std::string();
+}
+
 }  // namespace
 
 std::optional<ProcessStat> ReadProcessStat(pid_t pid) {
@@ -107,23 +126,17 @@ std::optional<ProcessStat> ReadProcessStat(pid_t pid) {
   return stat;
 }
 
-std::vector<std::string> ReadCommandLine(pid_t pid) {
-  const std::string content = ReadFile(ProcPath(pid, "cmdline"), 256 << 10);
-  std::vector<std::string> words;
-  size_t at = 0;
-  while (at < content.size()) {
-    size_t end = content.find('\0', at);
-    if (end == std::string::npos) end = content.size();
-    words.emplace_back(content, at, end - at);
-    at = end + 1;
+ProcessIdentity ReadIdentity(pid_t pid) {
+  ProcessIdentity identity;
+  if (const std::optional<ProcessStat> stat = ReadProcessStat(pid)) {
+    identity.start_ticks = stat->start_ticks;
+    identity.parent = stat->parent;
   }
-  return words;
-}
-
-std::string ReadExecutable(pid_t pid) {
-  char target[4096];
-  const ssize_t n = readlink(ProcPath(pid, "exe").c_str(), target, sizeof target);
-  return n > 0 ? std::string(target, static_cast<size_t>(n)) : std::string();
+  identity.command = ReadCommandLine(pid);
+  identity.executable = ReadExecutable(pid);
+  identity.image_known = ExecutableIdentity(pid, &identity.image_device, &identity.image_inode);
+  identity.nested_namespace = ReadNamespacePids(pid, pid).size() > 1;
+  return identity;
 }
 
 std::string ReadThreadName(pid_t pid, pid_t thread) {

@@ -23,8 +23,19 @@ struct ProcessStat {
 };
 std::optional<ProcessStat> ReadProcessStat(pid_t pid);
 
-std::vector<std::string> ReadCommandLine(pid_t pid);
-std::string ReadExecutable(pid_t pid);                // resolved /proc/PID/exe
+// Who a process is at one moment. Read before the process is let go on: a short-lived one is gone soon after.
+struct ProcessIdentity {
+  uint64_t start_ticks = 0;
+  pid_t parent = 0;
+  std::vector<std::string> command;
+  std::string executable;  // resolved /proc/PID/exe
+  bool image_known = false;
+  dev_t image_device = 0;  // of the executable
+  ino_t image_inode = 0;
+  bool nested_namespace = false;  // it lives in a pid namespace below ours
+};
+ProcessIdentity ReadIdentity(pid_t pid);
+
 std::string ReadThreadName(pid_t pid, pid_t thread);  // comm
 bool ExecutableIdentity(pid_t pid, dev_t* device, ino_t* inode);
 

@@ -16,7 +16,6 @@
 #include <new>
 #include <utility>
 
-#include "profiler/process_probe.h"
 
 namespace tidemark {
 namespace {
@@ -224,6 +223,7 @@ std::optional<Attached> SessionServer::Answer(int fd, size_t live_sessions) {
     pidfd = static_cast<int>(syscall(SYS_pidfd_open, peer.pid, 0));
   }
   attached.pidfd = OwnedFd(pidfd);
+  attached.identity = ReadIdentity(peer.pid);
   attached.segment = TakeSegment(live_sessions);
   if (attached.segment == nullptr) {
     ++refused_;

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "profiler/process_probe.h"
 #include "profiler/ring_reader.h"
 #include "profiler/session.h"
 
@@ -77,6 +78,7 @@ struct Attached {
   OwnedFd pidfd;      // may be invalid: an old kernel, or it is gone already
   bool fork_child = false;
   bool bypassed = false;
+  ProcessIdentity identity;
   std::unique_ptr<Segment> segment;
 };
 

@@ -68,8 +68,6 @@ TracedProcess::TracedProcess(Attached attached, Context context)
       reader_(attached_.segment->base(), attached_.segment->layout()) {
   summary_.pid = pid();
   summary_.bypassed = attached_.bypassed;
-  exe_known_ = ExecutableIdentity(pid(), &exe_device_, &exe_inode_);
-  nested_namespace_ = ReadNamespacePids(pid(), pid()).size() > 1;
   last_poll_us_ = MonotonicNs() / 1000;
 }
 
@@ -85,9 +83,8 @@ void TracedProcess::OpenTrace(std::unique_ptr<TraceWriter> writer, const std::st
 
 void TracedProcess::WriteInfo() {
   const TraceClock clock = ReadClocks();
-  const std::vector<std::string> command = ReadCommandLine(pid());
-  const std::string executable = ReadExecutable(pid());
-  summary_.command = BaseName(!command.empty() ? command[0] : executable);
+  const ProcessIdentity& identity = attached_.identity;
+  summary_.command = BaseName(!identity.command.empty() ? identity.command[0] : identity.executable);
   if (writer_ == nullptr) return;
   utsname machine{};
   uname(&machine);
@@ -96,9 +93,9 @@ void TracedProcess::WriteInfo() {
       {"mode", context_.session.mode == Mode::kFull ? "full" : "sampled"},
       {"sample_bytes", context_.session.mode == Mode::kFull ? 0 : context_.session.sample_bytes},
       {"pid", pid()},
-      {"ppid", context_.parent},
-      {"command", command},
-      {"executable", executable},
+      {"ppid", identity.parent},
+      {"command", identity.command},
+      {"executable", identity.executable},
       {"start_realtime_ns", clock.realtime_ns},
       {"start_monotonic_ns", clock.monotonic_ns},
       {"start_tsc", clock.tsc},
@@ -111,7 +108,7 @@ void TracedProcess::WriteInfo() {
       {"image", context_.image},
       {"bypassed", attached_.bypassed},
   };
-  if (context_.parent_traced) info["parent"] = {{"pid", context_.parent}};
+  if (context_.parent_traced) info["parent"] = {{"pid", identity.parent}};
   writer_->WriteInfo(Dump(info));
   writer_->AddClock(clock);
   const uint64_t now_us = clock.monotonic_ns / 1000;
@@ -143,7 +140,7 @@ uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
 }
 
 bool TracedProcess::ThreadExists(uint32_t own_tid) {
-  if (!nested_namespace_) {
+  if (!attached_.identity.nested_namespace) {
     return syscall(SYS_tgkill, pid(), static_cast<pid_t>(own_tid), 0) == 0 || errno != ESRCH;
   }
   if (!nested_tids_complete_) return true;  // it cannot be told: believe that it lives
@@ -151,7 +148,7 @@ bool TracedProcess::ThreadExists(uint32_t own_tid) {
 }
 
 void TracedProcess::RetireDeadThreads(uint64_t now_us) {
-  if (nested_namespace_) {
+  if (attached_.identity.nested_namespace) {
     nested_tids_.clear();
     nested_tids_complete_ = true;
     for (pid_t task : ListTasks(pid())) {
@@ -275,8 +272,8 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
 bool TracedProcess::ImageWasReplaced() const {
   dev_t device = 0;
   ino_t inode = 0;
-  return exe_known_ && ExecutableIdentity(pid(), &device, &inode) &&
-         (device != exe_device_ || inode != exe_inode_);
+  return attached_.identity.image_known && ExecutableIdentity(pid(), &device, &inode) &&
+         (device != attached_.identity.image_device || inode != attached_.identity.image_inode);
 }
 
 bool TracedProcess::HasEnded() const {
@@ -286,7 +283,7 @@ bool TracedProcess::HasEnded() const {
   }
   const std::optional<ProcessStat> stat = ReadProcessStat(pid());
   return !stat || stat->state == 'Z' || stat->state == 'X' ||
-         (context_.start_ticks != 0 && stat->start_ticks != context_.start_ticks);
+         stat->start_ticks != start_ticks();
 }
 
 void TracedProcess::OnNode(TraceStackNode node) {
@@ -299,7 +296,7 @@ void TracedProcess::OnModule(TraceModule module) {
 
 void TracedProcess::OnThread(TraceThread thread) {
   if (writer_ == nullptr) return;
-  if (thread.name.empty() && !nested_namespace_) thread.name = ReadThreadName(pid(), static_cast<pid_t>(thread.tid));
+  if (thread.name.empty() && !attached_.identity.nested_namespace) thread.name = ReadThreadName(pid(), static_cast<pid_t>(thread.tid));
   writer_->AddThread(std::move(thread));
 }
 

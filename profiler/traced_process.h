@@ -51,8 +51,6 @@ class TracedProcess : private RingReader::Sink {
     std::string launch;  // "record" or "preload"
     SessionOptions session;
     uint32_t image = 1;
-    uint64_t start_ticks = 0;
-    pid_t parent = 0;  // of the system
     bool parent_traced = false;
     std::function<void()> between_chunks;  // called while a long drain goes on
   };
@@ -80,7 +78,7 @@ class TracedProcess : private RingReader::Sink {
 
   pid_t pid() const { return attached_.pid; }
   int pidfd() const { return attached_.pidfd.get(); }
-  uint64_t start_ticks() const { return context_.start_ticks; }
+  uint64_t start_ticks() const { return attached_.identity.start_ticks; }
   uint32_t image() const { return context_.image; }
 
  private:
@@ -101,10 +99,6 @@ class TracedProcess : private RingReader::Sink {
   RingReader reader_;
   std::unique_ptr<TraceWriter> writer_;
   TraceSummary summary_;
-  dev_t exe_device_ = 0;
-  ino_t exe_inode_ = 0;
-  bool exe_known_ = false;
-  bool nested_namespace_ = false;             // thread ids in the segment are not ours
   std::vector<uint32_t> nested_tids_;         // ids, as the process sees them, of the threads that exist
   bool nested_tids_complete_ = false;
   bool saw_exiting_ = false;

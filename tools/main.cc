@@ -130,6 +130,12 @@ int Main(int argc, char** argv) {
     if (!commands[i].app->parsed()) continue;
     if (commands[i].command->takes_command) {
       g_trailing_command = commands[i].app->remaining();
+      if (!g_trailing_command.empty() && g_trailing_command[0].starts_with("-")) {
+        const Command& command = *commands[i].command;
+        return UsageError(std::string(command.name) + ": there is no option " + g_trailing_command[0] +
+                              " (see tidemark " + command.name + " --help)",
+                          command.usage_status);
+      }
       // `record git log -- FILE`: the first "--" was CMD's own.
       if (!g_trailing_command.empty() && parsed_words < argc) g_trailing_command.push_back("--");
       for (int word = parsed_words + 1; word < argc; ++word) g_trailing_command.push_back(argv[word]);
