@@ -29,22 +29,18 @@ bool Emit(ThreadState* thread, const ModuleView& module, const uint8_t* id, size
   size_t path_bytes = __builtin_strlen(path);
   const size_t limit = session.header->chunk_bytes / 2;
   if (path_bytes > limit) path_bytes = limit;
-  const uint32_t words = static_cast<uint32_t>(4 + (id_bytes + 7) / 8 + (path_bytes + 7) / 8);
+  const uint32_t words = static_cast<uint32_t>(4 + (id_bytes + path_bytes + 7) / 8);
   if (!ReserveWords(thread, words)) return false;
   PutWord(thread, static_cast<uint64_t>(RecordKind::kModule) | uint64_t{words} << 4 | uint64_t{id_bytes} << 16 |
                       uint64_t{path_bytes} << 24);
   PutWord(thread, module.start);
   PutWord(thread, module.end);
   PutWord(thread, module.load_bias);
-  const auto put_bytes = [&](const void* bytes, size_t count) {
-    for (size_t i = 0; i < count; i += 8) {
-      uint64_t word = 0;
-      __builtin_memcpy(&word, static_cast<const char*>(bytes) + i, count - i < 8 ? count - i : 8);
-      PutWord(thread, word);
-    }
-  };
-  put_bytes(id, id_bytes);
-  put_bytes(path, path_bytes);
+  auto* bytes = reinterpret_cast<char*>(thread->cursor);
+  thread->cursor[words - 5] = 0;  // the padding of the last word
+  __builtin_memcpy(bytes, id, id_bytes);
+  __builtin_memcpy(bytes + id_bytes, path, path_bytes);
+  thread->cursor += words - 4;
   Commit(thread);
   return true;
 }

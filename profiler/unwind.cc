@@ -8,6 +8,9 @@
 #include "profiler/ring_writer.h"
 #include "profiler/stack_table.h"
 
+// The stack pointer that the kernel started the process with (ld.so).
+extern "C" void* __libc_stack_end;
+
 namespace tidemark {
 namespace {
 
@@ -234,8 +237,14 @@ class Walker {
       case RuleKind::kEnd: return Walk::kEnded;
       case RuleKind::kByCfi: return StepEvaluated(&frame, have_row, &row);
       case RuleKind::kForeign: return StepByFramePointer(&frame);
-      default: return Walk::kLost;
+      default: return IsProcessEntry() ? Walk::kEnded : Walk::kLost;
     }
+  }
+
+  // The loader's entry code has no call frame information, and needs none: the kernel started the process there.
+  bool IsProcessEntry() const {
+    const uintptr_t end = reinterpret_cast<uintptr_t>(__libc_stack_end);
+    return at_.sp <= end && end - at_.sp <= 32;
   }
 
   Walk StepEvaluated(StackFrame* frame, bool have_row, CfiRow* row) {
