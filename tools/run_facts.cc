@@ -1,0 +1,151 @@
+// See run_facts.h.
+#include "tools/run_facts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tools/text_table.h"
+
+namespace tidemark {
+namespace {
+
+using nlohmann::json;
+
+uint64_t Number(const json& from, const char* key) {
+  if (!from.is_object()) return 0;
+  auto found = from.find(key);
+  if (found == from.end() || !found->is_number_integer()) return 0;
+  if (found->is_number_unsigned()) return found->get<uint64_t>();
+  return static_cast<uint64_t>(std::max<int64_t>(found->get<int64_t>(), 0));
+}
+std::string Text(const json& from, const char* key) {
+  if (!from.is_object()) return "";
+  auto found = from.find(key);
+  return found != from.end() && found->is_string() ? found->get<std::string>() : "";
+}
+const json& Child(const json& from, const char* key) {
+  static const json kNothing;
+  if (!from.is_object()) return kNothing;
+  auto found = from.find(key);
+  return found == from.end() ? kNothing : *found;
+}
+
+std::string Quoted(const std::string& word) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%^";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
+}  // namespace
+
+const char* NameOf(Mode mode) { return mode == Mode::kSampled ? "sampled" : "full"; }
+
+Conservation RunFacts::all_events() const {
+  Conservation all;
+  for (const Conservation& kind : events) {
+    all.recorded += kind.recorded;
+    all.dropped += kind.dropped;
+    all.skipped += kind.skipped;
+  }
+  return all;
+}
+
+std::string RunFacts::CommandText() const {
+  if (command.empty()) return executable.empty() ? "(command not known)" : executable;
+  std::string text;
+  for (const std::string& word : command) text += (text.empty() ? "" : " ") + Quoted(word);
+  return text;
+}
+
+std::string RunFacts::EndingText() const {
+  if (!complete) return "the trace has no end: the recording was cut off";
+  if (exit_kind == "exited") return fmt::format("exited with status {}", exit_number);
+  if (exit_kind == "signaled") return fmt::format("killed by signal {}", exit_number);
+  if (exit_kind == "exec") return "replaced by another program (exec)";
+  return "ended, nobody saw its status";
+}
+
+std::string RunFacts::LossText() const {
+  const Conservation all = all_events();
+  if (all.lost() == 0) return complete ? "nothing lost" : "losses not known: the trace has no end";
+  std::string text;
+  for (uint32_t kind = 0; kind < kKindCount; ++kind) {
+    const uint64_t lost = events[kind].lost();
+    if (lost == 0) continue;
+    text += fmt::format("{}{} {}{}", text.empty() ? "" : ", ", HumanCount(lost), kEventKindNames[kind],
+                        lost == 1 ? "" : "s");
+  }
+  return fmt::format("{} lost ({} of {} events)", text,
+                     HumanPercent(static_cast<double>(all.lost()), static_cast<double>(all.observed())),
+                     HumanCount(all.observed()));
+}
+
+std::string RunFacts::UnwindText() const {
+  if (!unwinding) return "not known: the trace has no end";
+  if (unwinding->perfect()) return fmt::format("{} taken, all complete", HumanCount(unwinding->stacks));
+  std::string text = fmt::format("{} taken", HumanCount(unwinding->stacks));
+  if (unwinding->truncated != 0) {
+    text += fmt::format(", {} of them truncated", HumanPercent(static_cast<double>(unwinding->truncated),
+                                                               static_cast<double>(unwinding->stacks)));
+  }
+  if (unwinding->fp_guesses != 0) {
+    text += fmt::format(", {} frames guessed by frame pointer", HumanCount(unwinding->fp_guesses));
+  }
+  return text;
+}
+
+RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
+  RunFacts facts;
+  const json& info = reader.info();
+  const json& end = reader.end();
+  if (const json& words = Child(info, "command"); words.is_array()) {
+    for (const json& word : words) {
+      if (word.is_string()) facts.command.push_back(word.get<std::string>());
+    }
+  }
+  facts.executable = Text(info, "executable");
+  facts.tool_version = Text(info, "tool_version");
+  facts.launch = Text(info, "launch");
+  facts.pid = Number(info, "pid");
+  facts.bypassed = Child(info, "bypassed").is_boolean() && Child(info, "bypassed").get<bool>();
+  facts.start_realtime_ns = static_cast<int64_t>(Number(info, "start_realtime_ns"));
+  facts.complete = end.is_object();
+  const uint64_t counts[kKindCount] = {model.events().allocs, model.events().frees, model.events().reallocs};
+  for (uint32_t kind = 0; kind < kKindCount; ++kind) {
+    Conservation& it = facts.events[kind];
+    it.recorded = counts[kind];
+    // A trace without an end still has what its gap records say.
+    it.dropped = std::max(Number(Child(end, "dropped"), kEventKindNames[kind]), model.oddities().lost[kind]);
+    const uint64_t handed_over = Number(Child(end, "recorded"), kEventKindNames[kind]);
+    it.skipped = handed_over > it.recorded ? handed_over - it.recorded : 0;
+  }
+  facts.duration_ns = model.last_ns();
+  if (facts.complete) {
+    const json& how = Child(end, "exit");
+    facts.exit_kind = Text(how, "kind");
+    facts.exit_number =
+        static_cast<int64_t>(facts.exit_kind == "signaled" ? Number(how, "signal") : Number(how, "status"));
+    const uint64_t start_ns = Number(info, "start_monotonic_ns"), end_ns = Number(end, "end_monotonic_ns");
+    if (start_ns != 0 && end_ns > start_ns) {
+      facts.duration_ns = std::max(facts.duration_ns, static_cast<int64_t>(end_ns - start_ns));
+    }
+    if (const json& unwind = Child(end, "unwind"); unwind.is_object()) {
+      facts.unwinding =
+          Unwinding{Number(unwind, "stacks"),        Number(unwind, "truncated"),   Number(unwind, "frames_walked"),
+                    Number(unwind, "frames_reused"), Number(unwind, "rule_misses"), Number(unwind, "fp_guesses")};
+    }
+    facts.exact_allocated_bytes = Number(end, "allocated_bytes");
+    facts.foreign_frees = Number(end, "foreign_frees");
+    facts.region_full_count = Number(Child(end, "region_full"), "count");
+    facts.region_full_bytes = Number(Child(end, "region_full"), "bytes");
+    facts.internal_failures = Number(end, "internal_failures");
+    facts.heap_errors = Number(end, "heap_errors");
+    facts.collector_cpu_us = Number(Child(end, "collector"), "cpu_us");
+  }
+  return facts;
+}
+
+}  // namespace tidemark
