@@ -41,6 +41,7 @@ struct Unit {
   bool functions_read = false, deep = false, lines_read = false;
   std::vector<Function> functions;
   IntervalTable function_table;
+  std::string directory;  // of the compilation
   Dwarf_Lines* lines = nullptr;
   size_t line_count = 0;
   Dwarf_Files* call_files = nullptr;
@@ -190,7 +191,7 @@ class LibdwIndex : public DwarfIndex {
       const char* file = inlined.call_file < unit.call_file_count
                              ? dwarf_filesrc(unit.call_files, inlined.call_file, nullptr, nullptr)
                              : nullptr;
-      if (file != nullptr) frame.file = file;
+      frame.file = FullPath(unit, file);
       at = inlined.parent;
     }
     const Name& name = NameOf(&function.die);
@@ -279,6 +280,8 @@ class LibdwIndex : public DwarfIndex {
     CollectFunctions(unit, &unit->functions_die, 0);
     unit->function_table.Build();
     dwarf_getsrcfiles(&unit->functions_die, &unit->call_files, &unit->call_file_count);
+    const char* directory = StringOf(&unit->lines_die, DW_AT_comp_dir);
+    if (directory != nullptr) unit->directory.assign(directory, strnlen(directory, kMaxNameBytes));
   }
 
   void CollectFunctions(Unit* unit, Dwarf_Die* parent, uint32_t depth) {
@@ -360,8 +363,15 @@ class LibdwIndex : public DwarfIndex {
     bool ends_sequence = false;
     int line = 0;
     if (dwarf_lineendsequence(row, &ends_sequence) != 0 || ends_sequence) return;
-    if (const char* file = dwarf_linesrc(row, nullptr, nullptr)) frame->file = file;
+    frame->file = FullPath(*unit, dwarf_linesrc(row, nullptr, nullptr));
     if (dwarf_lineno(row, &line) == 0 && line > 0) frame->line = static_cast<uint32_t>(line);
+  }
+
+  // libdw leaves directories of DWARF 5 line tables relative to the compilation directory.
+  static std::string FullPath(const Unit& unit, const char* file) {
+    if (file == nullptr) return "";
+    std::string path(file, strnlen(file, kMaxNameBytes));
+    return path.starts_with('/') || unit.directory.empty() ? path : unit.directory + "/" + path;
   }
 
   // Follows abstract_origin and specification (across units and into the dwz file) to a linkage name, or failing

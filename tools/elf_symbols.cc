@@ -146,7 +146,7 @@ void ElfSymbols::AddTable(const ElfImage& image, const ElfSection& table, Symbol
     candidate.rank = Rank(symbol, name);
     candidates_.push_back(candidate);
   }
-  if (candidates_.size() > first && static_cast<int>(source) < static_cast<int>(best_source_)) best_source_ = source;
+  if (candidates_.size() > first) best_source_ = std::min(best_source_, source);
 }
 
 void ElfSymbols::AddPltStubs(const ElfImage& image) {
@@ -181,6 +181,7 @@ void ElfSymbols::AddPltStubs(const ElfImage& image) {
       candidate.size_bytes = stride;
       candidate.limit = address + stride;
       candidates_.push_back(candidate);
+      best_source_ = std::min(best_source_, SymbolSource::kDynsym);
     }
   }
 }

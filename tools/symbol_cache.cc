@@ -56,6 +56,13 @@ uint64_t Checksum(std::string_view bytes) {
   return hash;
 }
 
+// Of the header too: a flipped source or count is damage like any other.
+uint64_t ChecksumOfFile(CacheHeader header, std::string_view content) {
+  header.checksum = 0;
+  const std::string_view header_bytes(reinterpret_cast<const char*>(&header), sizeof(header));
+  return Checksum(header_bytes) * 31 + Checksum(content);
+}
+
 template <typename T>
 T Load(const std::string& bytes, size_t offset) {  // bounds are checked by Parse
   T value;
@@ -164,13 +171,13 @@ bool SymbolCache::Store(const std::string& build_id, const CachedModule& module)
   header.magic = kMagic;
   header.version = kVersion;
   header.source = static_cast<uint32_t>(module.status.source);
-  header.checksum = Checksum(content);
   header.key_bytes = static_cast<uint32_t>(module.key.size());
   header.reason_bytes = static_cast<uint32_t>(module.status.reason.size());
   header.address_count = static_cast<uint32_t>(module.addresses.size());
   header.frame_count = frame_count;
   header.string_count = static_cast<uint32_t>(ids.size());
   header.text_bytes = static_cast<uint32_t>(text.size());
+  header.checksum = ChecksumOfFile(header, content);
 
   const std::string path = directory_ + "/" + FileName(build_id);
   std::string temporary = path + ".XXXXXX";
@@ -238,7 +245,7 @@ std::shared_ptr<const CachedSymbols> CachedSymbols::Parse(std::string bytes) {
   const uint64_t strings_at = frames_at + uint64_t{header.frame_count} * sizeof(CacheFrame);
   const uint64_t text_at = strings_at + uint64_t{header.string_count} * sizeof(uint32_t);
   if (text_at + header.text_bytes != all.size()) return nullptr;
-  if (Checksum(std::string_view(all).substr(sizeof(header))) != header.checksum) return nullptr;
+  if (ChecksumOfFile(header, std::string_view(all).substr(sizeof(header))) != header.checksum) return nullptr;
   cached->key_ = all.substr(sizeof(header), header.key_bytes);
   cached->status_ = {static_cast<SymbolSource>(header.source), all.substr(reason_at, header.reason_bytes)};
   cached->address_count_ = header.address_count;

@@ -6,9 +6,9 @@
 //
 // File (little endian), named <build-id in hex>.tmsym:
 //   CacheHeader | key bytes | reason bytes | addresses[] ascending | frames[] | string offsets[] | string bytes
-// The checksum covers all that follows the header. Anything that does not fit is ignored as if it were missing; files
-// are 0600 in a 0700 directory of the same user, written aside and renamed, so that concurrent processes see whole
-// files and the last writer wins (it only loses cached work).
+// The checksum covers the header and all that follows. Anything that does not fit is ignored as if it were missing;
+// files are 0600 in a 0700 directory of the same user, written aside and renamed, so that concurrent processes see
+// whole files and the last writer wins (it only loses cached work).
 #pragma once
 
 #include <cstdint>

@@ -88,6 +88,9 @@ class ModuleResolver {
       std::vector<SymbolizedAddress> results;
       if (llvm_->Resolve(addresses, &results)) {
         for (size_t i = 0; i < addresses.size(); ++i) {
+          // llvm-symbolizer names the physical function by the nearest symbol, be it an assembler label within it.
+          const ElfSymbol* symbol = Symbols().Find(addresses[i]);
+          if (symbol != nullptr && !results[i].frames.empty()) results[i].frames.back().function = NameOf(*symbol);
           NamePhysicalFunction(addresses[i], &results[i]);
           memo_.emplace(addresses[i], std::move(results[i]));
         }
