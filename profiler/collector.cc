@@ -130,12 +130,11 @@ void Collector::Run(OwnedFd first) {
     const bool had_control = control_.valid();
     ReadControl();
     bool ended = had_control && !control_.valid();  // nobody will tell us the launched process's status any more
+    bool asked = false;
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
       if (server_.Owns(fd)) {
-        if (std::optional<Attached> attached = server_.OnReadable(fd, processes_.size())) {
-          OnAttached(std::move(*attached));
-        }
+        asked = true;
       } else if (fd == signals_.get()) {
         stop_ = true;
       } else if (!control_.valid() || fd != control_.get()) {
@@ -143,6 +142,9 @@ void Collector::Run(OwnedFd first) {
       }
     }
     if (stop_) break;
+    if (asked) {
+      for (Attached& attached : server_.ServePending(processes_.size())) OnAttached(std::move(attached));
+    }
     PollAll();
     if (ended) FinishEnded();
     if (launched_ended_ && control_.valid()) OnLaunchedEnded();

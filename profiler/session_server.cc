@@ -171,14 +171,6 @@ void SessionServer::Accept() {
   }
 }
 
-std::optional<Attached> SessionServer::OnReadable(int fd, size_t live_sessions) {
-  if (listener_.valid() && fd == listener_.get()) {
-    Accept();
-    return std::nullopt;  // their requests are reported by epoll, at once when they are here
-  }
-  return Answer(fd, live_sessions);
-}
-
 std::vector<Attached> SessionServer::ServePending(size_t live_sessions) {
   std::vector<Attached> all;
   Accept();

@@ -91,15 +91,13 @@ class SessionServer {
   static OwnedFd Listen(const std::string& session_name, std::string* error);
 
   // `listener` may be invalid: then only Adopt()ed connections are served. `epoll_fd` watches our descriptors for
-  // input with data.fd = the descriptor; hand such events to OnReadable.
+  // input with data.fd = the descriptor; such an event calls for ServePending.
   SessionServer(OwnedFd listener, std::string session_name, SessionOptions options, int epoll_fd, Admit admit);
   ~SessionServer();
 
   // Takes over a connection that exists already (bare preload: the socketpair's end).
   void Adopt(OwnedFd connection);
   bool Owns(int fd) const;
-  // Accepts and answers what is there; at most one attach per call and connection.
-  std::optional<Attached> OnReadable(int fd, size_t live_sessions);
   // Accepts and answers everything that is pending, without waiting.
   std::vector<Attached> ServePending(size_t live_sessions);
   // Closes connections whose request has not come for long; creates the next segment ahead when none is there.
