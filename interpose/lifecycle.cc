@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <link.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <atomic>
 
@@ -141,6 +142,9 @@ void TakeOver(const Options& options, const char* options_text) {
 // libc has not stored its environ yet.
 __attribute__((constructor)) void Construct(int, char**, char** environment) {
   const int saved_errno = errno;
+  // heap::Start() opens a library; that runs libc's own initialiser, before its turn, with environ as it is now. A null
+  // one would stay null for the life of the process.
+  if (environ == nullptr) environ = environment;
   ResolveNext();
   const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
   const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
