@@ -103,11 +103,21 @@ void Complain(const char* what) {
   }
 }
 
-void TakeOver(const Options& options, const char* options_text) {
-  // An executable (or an earlier preload) with a malloc of its own wins symbol lookup: whatever we did, its blocks
-  // would not be ours.
-  const bool bypassed = dlsym(RTLD_DEFAULT, "malloc") != reinterpret_cast<void*>(&malloc);
-  RememberExecutablePath();
+// An executable (or an earlier preload) with a malloc of its own wins symbol lookup: whatever we did, its blocks would
+// not be ours. A fixed-address executable that takes malloc's address also answers, with the stub in its PLT: that
+// symbol is undefined there and leads back to us.
+bool IsBypassed() {
+  void* found = dlsym(RTLD_DEFAULT, "malloc");
+  if (found == reinterpret_cast<void*>(&malloc)) return false;
+  Dl_info info;
+  ElfW(Sym)* symbol = nullptr;
+  if (dladdr1(found, &info, reinterpret_cast<void**>(&symbol), RTLD_DL_SYMENT) == 0 || symbol == nullptr) return true;
+  return symbol->st_shndx != SHN_UNDEF;
+}
+
+void TakeOver(const Options& options, const char* options_text, char** environment) {
+  const bool bypassed = IsBypassed();
+  RememberExecutable(AuxiliaryValue(environment, AT_PHDR), AuxiliaryValue(environment, AT_PHNUM));
   if (bypassed) {
     phase = Phase::kForward;
     if (options.session[0] != 0) recorder::Begin(options, options_text, true);
@@ -152,7 +162,7 @@ __attribute__((constructor)) void Construct(int, char**, char** environment) {
   if (secure || valgrind) {
     phase = Phase::kForward;
   } else {
-    TakeOver(ParseOptions(text), text);
+    TakeOver(ParseOptions(text), text, environment);
   }
   errno = saved_errno;
 }

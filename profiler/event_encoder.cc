@@ -128,6 +128,7 @@ void EventEncoder::Encode(const EventsHeader& header, std::span<const TraceEvent
   payload->StartTable(events.size());
   payload->AddColumn(EventColumn::kHeader, header_);
   payload->AddColumn(EventColumn::kKind, kinds_);
+  payload->stamped = any_time;
   if (any_time) payload->AddColumn(EventColumn::kTime, times_);
   const auto add_unless_empty = [payload](EventColumn id, const ColumnBuilder& column) {
     if (!column.view().empty()) payload->AddColumn(id, column);

@@ -17,10 +17,40 @@ const volatile uint64_t* loader_adds = &kNoCounter;
 uint64_t adds_before = 0;
 
 char executable_path[4096] = "";
+struct ProgramHeaders {
+  const ElfW(Phdr)* at;
+  size_t count;
+};
+ProgramHeaders executable_headers = {nullptr, 0};
 
 int TakeAdds(dl_phdr_info* info, size_t, void* adds) {
   *static_cast<uint64_t*>(adds) = info->dlpi_adds;
   return 1;
+}
+
+// The program headers of a module: the kernel told where the executable's are; a shared object's ELF header is mapped
+// at its load address.
+ProgramHeaders HeadersOf(const ModuleView& module) {
+  if (module.loader_name != nullptr && module.loader_name[0] == 0) return executable_headers;
+  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(module.load_bias);
+  if (module.load_bias % 4096 != 0 || !os::IsReadable(module.load_bias) ||
+      __builtin_memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phentsize != sizeof(ElfW(Phdr)) ||
+      header->e_phoff > 4096 || header->e_phnum > (4096 - header->e_phoff) / sizeof(ElfW(Phdr))) {
+    return {nullptr, 0};
+  }
+  return {reinterpret_cast<const ElfW(Phdr)*>(module.load_bias + header->e_phoff), header->e_phnum};
+}
+
+// The loader answers with one segment when a module's segments leave holes between them; widen to all of them.
+void WidenToAllSegments(ModuleView* module) {
+  const ProgramHeaders headers = HeadersOf(*module);
+  for (size_t i = 0; i < headers.count; i++) {
+    if (headers.at[i].p_type != PT_LOAD) continue;
+    const uintptr_t begin = (module->load_bias + headers.at[i].p_vaddr) & ~uintptr_t{4095};
+    const uintptr_t end = (module->load_bias + headers.at[i].p_vaddr + headers.at[i].p_memsz + 4095) & ~uintptr_t{4095};
+    if (begin < module->start) module->start = begin;
+    if (end > module->end) module->end = end;
+  }
 }
 
 }  // namespace
@@ -67,32 +97,26 @@ bool FindModule(uintptr_t pc, ModuleView* module) {
   module->load_bias = found.dlfo_link_map->l_addr;
   module->eh_frame_hdr = static_cast<const uint8_t*>(found.dlfo_eh_frame);
   module->loader_name = found.dlfo_link_map->l_name;
+  WidenToAllSegments(module);
   return true;
 }
 
 size_t ReadBuildId(const ModuleView& module, uint8_t* out, size_t capacity) {
-  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(module.start);
-  if (module.end - module.start < sizeof(*header) || !os::IsReadable(module.start) ||
-      __builtin_memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phentsize != sizeof(ElfW(Phdr))) {
-    return 0;
-  }
-  const size_t table_bytes = header->e_phnum * sizeof(ElfW(Phdr));
-  if (header->e_phoff > 4096 - sizeof(ElfW(Phdr)) || header->e_phoff + table_bytes > module.end - module.start) return 0;
-  const auto* headers = reinterpret_cast<const ElfW(Phdr)*>(module.start + header->e_phoff);
-  for (size_t i = 0; i < header->e_phnum; i++) {
-    if (headers[i].p_type != PT_NOTE) continue;
-    const uintptr_t begin = module.load_bias + headers[i].p_vaddr;
-    if (begin < module.start || headers[i].p_memsz > module.end - module.start ||
-        begin + headers[i].p_memsz > module.end || !os::IsReadable(begin)) {
+  const ProgramHeaders headers = HeadersOf(module);
+  for (size_t i = 0; i < headers.count; i++) {
+    if (headers.at[i].p_type != PT_NOTE) continue;
+    const uintptr_t begin = module.load_bias + headers.at[i].p_vaddr;
+    if (begin < module.start || headers.at[i].p_memsz > module.end - module.start ||
+        begin + headers.at[i].p_memsz > module.end || !os::IsReadable(begin)) {
       continue;
     }
     size_t offset = 0;
-    while (offset + sizeof(ElfW(Nhdr)) <= headers[i].p_memsz) {
+    while (offset + sizeof(ElfW(Nhdr)) <= headers.at[i].p_memsz) {
       const auto* note = reinterpret_cast<const ElfW(Nhdr)*>(begin + offset);
       const size_t name_at = offset + sizeof(*note);
       const size_t value_at = name_at + ((size_t{note->n_namesz} + 3) & ~size_t{3});
       const size_t next = value_at + ((size_t{note->n_descsz} + 3) & ~size_t{3});
-      if (next > headers[i].p_memsz) break;
+      if (next > headers.at[i].p_memsz) break;
       if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
           __builtin_memcmp(reinterpret_cast<const char*>(begin + name_at), "GNU", 4) == 0) {
         const size_t bytes = note->n_descsz < capacity ? note->n_descsz : capacity;
@@ -105,7 +129,8 @@ size_t ReadBuildId(const ModuleView& module, uint8_t* out, size_t capacity) {
   return 0;
 }
 
-void RememberExecutablePath() {
+void RememberExecutable(uintptr_t program_headers, size_t count) {
+  executable_headers = {reinterpret_cast<const ElfW(Phdr)*>(program_headers), program_headers == 0 ? 0 : count};
   const long n = os::Syscall(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
                              reinterpret_cast<long>(executable_path), sizeof(executable_path) - 1);
   executable_path[os::IsError(n) ? 0 : n] = 0;

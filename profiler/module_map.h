@@ -14,7 +14,7 @@
 namespace tidemark {
 
 struct ModuleView {
-  uintptr_t start, end;  // mapped range
+  uintptr_t start, end;  // from the first to the last segment, holes included
   uintptr_t load_bias;
   const uint8_t* eh_frame_hdr;
   const char* loader_name;  // link_map's name; "" for the executable
@@ -38,8 +38,8 @@ bool FindModule(uintptr_t pc, ModuleView* module);
 // The GNU build-id of a mapped module: bytes written to `out`, 0 when it has none.
 size_t ReadBuildId(const ModuleView& module, uint8_t* out, size_t capacity);
 
-// Remembers the executable's path for modules whose loader name is empty. Call once, early.
-void RememberExecutablePath();
+// Remembers the executable's path and program headers (AT_PHDR, AT_PHNUM; 0: unknown). Call once, early.
+void RememberExecutable(uintptr_t program_headers, size_t count);
 // The path to publish for a module: loader name, the executable's path, or "[vdso]".
 const char* ModulePath(const ModuleView& module);
 

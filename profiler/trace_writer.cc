@@ -72,6 +72,7 @@ class TraceWriter::Impl {
   void WriteJson(SectionType type, std::string_view json) {
     payload.bytes.assign(json);
     payload.cuts.clear();
+    payload.stamped = false;
     file->Append(type, 0, payload);
   }
 
