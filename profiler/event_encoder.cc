@@ -81,8 +81,7 @@ void EventEncoder::Encode(const EventsHeader& header, std::span<const TraceEvent
     const uint32_t api = Obtains(event.kind) ? static_cast<uint32_t>(event.api) & 15 : 0;
     kinds_.PutByte(static_cast<uint8_t>((static_cast<uint32_t>(event.kind) & 15) | api << 4));
     // Arithmetic shift: a clock that steps back gives a negative time, not a huge one.
-    const uint64_t time =
-        static_cast<uint64_t>(static_cast<int64_t>(event.tsc - header.first_tsc) >> header.tsc_shift);
+    const uint64_t time = static_cast<uint64_t>(static_cast<int64_t>(event.tsc - header.first_tsc) >> header.tsc_shift);
     times_.PutSigned(time - last_time);
     any_time |= time != last_time;
     last_time = time;

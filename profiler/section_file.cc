@@ -23,7 +23,7 @@ namespace {
 // Measured on recorded streams (docs/trace-format.md): without stamps level 3 saves 4 % of the bytes over level 1 for
 // 2 ns an event, with stamps it saves 3 % for 7 ns.
 constexpr int kCompressionLevel = 3, kCompressionLevelStamped = 1;
-constexpr size_t kMinBytesToCompress = 64;  // below that a zstd frame is no smaller
+constexpr size_t kMinBytesToCompress = 64;    // below that a zstd frame is no smaller
 constexpr size_t kMinBytesBetweenCuts = 256;  // a block costs 3 bytes and an entropy table
 
 // A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default; ignoring it for the process would be inherited
@@ -54,12 +54,17 @@ std::string DescribeErrno(int number) { return strerrordesc_np(number) ? strerro
 
 std::string Advice(int number) {
   switch (number) {
-    case EEXIST: return "; a trace is never overwritten: remove the file or choose another name";
-    case ENOENT: return "; create the directory first or choose another one";
+    case EEXIST:
+      return "; a trace is never overwritten: remove the file or choose another name";
+    case ENOENT:
+      return "; create the directory first or choose another one";
     case ENOSPC:
-    case EDQUOT: return "; free some space or choose another directory";
-    case EFBIG: return "; raise the file size limit (ulimit -f) or record less";
-    default: return "; choose another file";
+    case EDQUOT:
+      return "; free some space or choose another directory";
+    case EFBIG:
+      return "; raise the file size limit (ulimit -f) or record less";
+    default:
+      return "; choose another file";
   }
 }
 
@@ -92,7 +97,7 @@ std::unique_ptr<SectionFile> SectionFile::Create(const std::string& path, std::s
     *error = "cannot create the trace file " + path + ": " + DescribeErrno(number) + Advice(number);
     return nullptr;
   }
-  fchmod(fd, 0600);             // whatever the umask took away
+  fchmod(fd, 0600);              // whatever the umask took away
   flock(fd, LOCK_EX | LOCK_NB);  // advisory: a file system without locks only costs the "still recorded" hint
   std::unique_ptr<SectionFile> file(new SectionFile(path, fd));
   FileHeader header = {};
@@ -172,7 +177,8 @@ void SectionFile::Append(SectionType type, uint32_t subject, const Payload& payl
   const uint32_t sequence = sequence_++;  // also for a section that is thrown away: the hole is its trace
   if (fd_ < 0 || failed_ || payload.bytes.size() > MaxRawBytes(type)) {
     lost_sections_++;
-    if (error_.empty()) error_ = "a section of the trace file " + path_ + " is larger than the format allows; record less";
+    if (error_.empty())
+      error_ = "a section of the trace file " + path_ + " is larger than the format allows; record less";
     return;
   }
   const bool compressed = Compress(payload);

@@ -106,18 +106,18 @@ enum class MemoryColumn : uint32_t {  // all zd; all but the first optional
 enum class IndexColumn : uint32_t { kType = 1, kOffset = 2, kSubject = 3 };  // v, zd, v
 
 enum class EventColumn : uint32_t {
-  kHeader = 1,     // v thread serial, v chunk sequence, v fragment, v part, v first tsc, v tsc shift
-  kKind = 2,       // 1 byte per event: RecordKind | Api << 4
-  kTime = 3,       // zd of (tsc - first tsc) >> shift; optional: all zero
-  kSize = 4,       // v per alloc, realloc
-  kNode = 5,       // zd per alloc, realloc, heap error
-  kAddress = 6,    // z per alloc, realloc: difference to the last address of the same size class
-  kOrigin = 7,     // v per free, realloc: how many allocs and reallocs back the block was obtained; 0: see kFar
-  kFar = 8,        // zd per free, realloc whose origin is 0; optional
-  kElapsed = 9,    // v per realloc; optional: all zero
-  kGap = 10,       // per gap: v event kind, v count, v bytes
-  kHeapError = 11, // per heap error: v error, v address / 16
-  kMark = 12,      // per mark: v length, bytes
+  kHeader = 1,      // v thread serial, v chunk sequence, v fragment, v part, v first tsc, v tsc shift
+  kKind = 2,        // 1 byte per event: RecordKind | Api << 4
+  kTime = 3,        // zd of (tsc - first tsc) >> shift; optional: all zero
+  kSize = 4,        // v per alloc, realloc
+  kNode = 5,        // zd per alloc, realloc, heap error
+  kAddress = 6,     // z per alloc, realloc: difference to the last address of the same size class
+  kOrigin = 7,      // v per free, realloc: how many allocs and reallocs back the block was obtained; 0: see kFar
+  kFar = 8,         // zd per free, realloc whose origin is 0; optional
+  kElapsed = 9,     // v per realloc; optional: all zero
+  kGap = 10,        // per gap: v event kind, v count, v bytes
+  kHeapError = 11,  // per heap error: v error, v address / 16
+  kMark = 12,       // per mark: v length, bytes
 };
 
 // The header column. (thread_serial, chunk_sequence, fragment, part) orders the sections of a thread.

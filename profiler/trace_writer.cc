@@ -94,7 +94,8 @@ class TraceWriter::Impl {
     if (nodes.empty()) return;
     TableColumns table(&payload, nodes.size());
     table.Delta(StackColumn::kNode, nodes, [](const TraceStackNode& n) { return n.node; });
-    table.Plain(StackColumn::kParent, nodes, [](const TraceStackNode& n) { return ZigZag(uint64_t{n.node} - n.parent); });
+    table.Plain(StackColumn::kParent, nodes,
+                [](const TraceStackNode& n) { return ZigZag(uint64_t{n.node} - n.parent); });
     table.Delta(StackColumn::kIp, nodes, [](const TraceStackNode& n) { return n.ip; });
     if (std::any_of(nodes.begin(), nodes.end(), [](const TraceStackNode& n) { return n.flags != 0; })) {
       table.Plain(StackColumn::kFlags, nodes, [](const TraceStackNode& n) { return n.flags; });
@@ -132,10 +133,14 @@ class TraceWriter::Impl {
       uint64_t TraceMemory::*value;
     };
     static constexpr Field kFields[] = {
-        {MemoryColumn::kMonotonicNs, &TraceMemory::monotonic_ns}, {MemoryColumn::kRss, &TraceMemory::rss},
-        {MemoryColumn::kPss, &TraceMemory::pss},                  {MemoryColumn::kAnonymous, &TraceMemory::anonymous},
-        {MemoryColumn::kFile, &TraceMemory::file},                {MemoryColumn::kShmem, &TraceMemory::shmem},
-        {MemoryColumn::kSwap, &TraceMemory::swap},                {MemoryColumn::kVirtualSize, &TraceMemory::virtual_size},
+        {MemoryColumn::kMonotonicNs, &TraceMemory::monotonic_ns},
+        {MemoryColumn::kRss, &TraceMemory::rss},
+        {MemoryColumn::kPss, &TraceMemory::pss},
+        {MemoryColumn::kAnonymous, &TraceMemory::anonymous},
+        {MemoryColumn::kFile, &TraceMemory::file},
+        {MemoryColumn::kShmem, &TraceMemory::shmem},
+        {MemoryColumn::kSwap, &TraceMemory::swap},
+        {MemoryColumn::kVirtualSize, &TraceMemory::virtual_size},
     };
     TableColumns table(&payload, memory.size());
     for (const Field& field : kFields) {

@@ -9,8 +9,7 @@ namespace tidemark {
 ClockMap::ClockMap(std::vector<TraceClock> samples) {
   std::sort(samples.begin(), samples.end(), [](const TraceClock& a, const TraceClock& b) { return a.tsc < b.tsc; });
   for (const TraceClock& sample : samples) {
-    if (samples_.empty() ||
-        (sample.tsc > samples_.back().tsc && sample.monotonic_ns > samples_.back().monotonic_ns)) {
+    if (samples_.empty() || (sample.tsc > samples_.back().tsc && sample.monotonic_ns > samples_.back().monotonic_ns)) {
       samples_.push_back(sample);
     }
   }
@@ -37,7 +36,7 @@ int64_t ClockMap::TimeNs(uint64_t tsc) const {
       static_cast<long double>(b.monotonic_ns - a.monotonic_ns) / static_cast<long double>(b.tsc - a.tsc);
   const long double ns = static_cast<long double>(ticks) * rate;
   constexpr long double kLimit = 9.0e18L;
-  const Wide offset = ns > kLimit ? Wide{std::numeric_limits<int64_t>::max()}
+  const Wide offset = ns > kLimit    ? Wide{std::numeric_limits<int64_t>::max()}
                       : ns < -kLimit ? Wide{std::numeric_limits<int64_t>::min()}
                                      : static_cast<Wide>(ns);
   return saturated(Wide{a.monotonic_ns} - Wide{origin} + offset);

@@ -106,7 +106,6 @@ bool EventDecoder::Next(TraceEvent* event) {
     next_++;
     if (has_times_) {
       time_ += times_.GetSigned();
-      if (!times_.ok()) break;
     }
     event->kind = static_cast<RecordKind>(kind_and_api & 15);
     const uint32_t api = kind_and_api >> 4;
@@ -116,46 +115,42 @@ bool EventDecoder::Next(TraceEvent* event) {
     event->address = event->old_address = event->size = event->elapsed = event->count = 0;
     event->gap_kind = 0;
     event->text.clear();
-    bool sound = true;
+    bool sound = times_.ok();
     switch (event->kind) {
       case RecordKind::kAlloc:
-        sound = GetObtained(event);
+        sound &= GetObtained(event);
         break;
       case RecordKind::kFree:
-        sound = GetReleased(&event->address);
+        sound &= GetReleased(&event->address);
         break;
       case RecordKind::kRealloc:
-        sound = GetReleased(&event->old_address) && GetObtained(event);
+        sound &= GetReleased(&event->old_address) && GetObtained(event);
         if (has_elapsed_) event->elapsed = elapsed_.Get();
-        sound = sound && elapsed_.ok();
+        sound &= elapsed_.ok();
         break;
       case RecordKind::kGap:
-        sound = GetSmall(&gaps_, &event->gap_kind) && event->gap_kind < kKindCount;
+        sound &= GetSmall(&gaps_, &event->gap_kind) && event->gap_kind < kKindCount;
         event->count = gaps_.Get();
         event->size = gaps_.Get();
-        sound = sound && gaps_.ok();
+        sound &= gaps_.ok();
         break;
       case RecordKind::kHeapError:
         event->node = GetNode();
         event->count = errors_.Get();
         event->address = (errors_.Get() & kAddressMask) << 4;
-        sound = nodes_.ok() && errors_.ok();
+        sound &= nodes_.ok() && errors_.ok();
         break;
       case RecordKind::kMark:
         event->text = marks_.GetText();
-        sound = marks_.ok();
+        sound &= marks_.ok();
         break;
       default:
         continue;  // a kind of a later minor version: its data is in columns that we do not know
     }
-    if (!sound) break;
-    return true;
+    failed_ = !sound;
+    return sound;
   }
-  if (next_ < count_ || failed_) {
-    failed_ = true;
-    return false;
-  }
-  return Finish();
+  return failed_ ? false : Finish();
 }
 
 }  // namespace tidemark

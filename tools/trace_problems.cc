@@ -6,15 +6,24 @@ namespace {
 
 std::string DescribeType(uint16_t type, uint32_t subject) {
   switch (static_cast<SectionType>(type)) {
-    case SectionType::kInfo: return "info";
-    case SectionType::kModules: return "modules";
-    case SectionType::kStacks: return "stacks";
-    case SectionType::kEvents: return "events of thread " + std::to_string(subject);
-    case SectionType::kThreads: return "threads";
-    case SectionType::kClock: return "clock";
-    case SectionType::kMemory: return "memory";
-    case SectionType::kEnd: return "end";
-    case SectionType::kIndex: return "index";
+    case SectionType::kInfo:
+      return "info";
+    case SectionType::kModules:
+      return "modules";
+    case SectionType::kStacks:
+      return "stacks";
+    case SectionType::kEvents:
+      return "events of thread " + std::to_string(subject);
+    case SectionType::kThreads:
+      return "threads";
+    case SectionType::kClock:
+      return "clock";
+    case SectionType::kMemory:
+      return "memory";
+    case SectionType::kEnd:
+      return "end";
+    case SectionType::kIndex:
+      return "index";
   }
   return "type " + std::to_string(type);
 }

@@ -160,22 +160,28 @@ bool Reader::LoadSection(size_t index, const SectionPlace& place) {
       (type == SectionType::kInfo ? info_ : end_) = std::move(object);
       return true;
     }
-    case SectionType::kModules: return AppendModules(payload, limit, &modules_);
-    case SectionType::kStacks: return AppendStacks(payload, limit, &stacks_);
-    case SectionType::kEvents: return LoadEvents(index, place, payload);
-    case SectionType::kThreads: return AppendThreads(payload, limit, &threads_);
-    case SectionType::kClock: return AppendClocks(payload, limit, &clocks_);
-    case SectionType::kMemory: return AppendMemory(payload, limit, &memory_);
-    case SectionType::kIndex: return ReadIndex(payload, limit, &index_);
+    case SectionType::kModules:
+      return AppendModules(payload, limit, &modules_);
+    case SectionType::kStacks:
+      return AppendStacks(payload, limit, &stacks_);
+    case SectionType::kEvents:
+      return LoadEvents(index, place, payload);
+    case SectionType::kThreads:
+      return AppendThreads(payload, limit, &threads_);
+    case SectionType::kClock:
+      return AppendClocks(payload, limit, &clocks_);
+    case SectionType::kMemory:
+      return AppendMemory(payload, limit, &memory_);
+    case SectionType::kIndex:
+      return ReadIndex(payload, limit, &index_);
   }
   return true;
 }
 
 // Sections are numbered, and events sections have keys of their own: what is there twice counts once.
 void Reader::DropCopies() {
-  std::stable_sort(scan_.sections.begin(), scan_.sections.end(), [](const SectionPlace& a, const SectionPlace& b) {
-    return a.header.sequence < b.header.sequence;
-  });
+  std::stable_sort(scan_.sections.begin(), scan_.sections.end(),
+                   [](const SectionPlace& a, const SectionPlace& b) { return a.header.sequence < b.header.sequence; });
   std::vector<SectionPlace> kept;
   kept.reserve(scan_.sections.size());
   for (const SectionPlace& place : scan_.sections) {
@@ -209,12 +215,14 @@ void Reader::ReportEnd() {
   for (const SectionPlace& place : scan_.sections) {
     whole_until = std::max(whole_until, place.offset + sizeof(SectionHeader) + place.header.stored_bytes);
   }
+  const bool damaged_inside =
+      std::any_of(scan_.damage.begin(), scan_.damage.end(), [](const DamagedRange& damage) { return !damage.at_end; });
   const std::string here = "everything up to byte " + std::to_string(whole_until) + " is here";
   if (source_->being_written()) {
     problems_.Add("the trace is still being recorded: " + here);
   } else if (end_.is_null()) {
     problems_.Add("the trace has no end record: the recording was interrupted; " + here +
-                  (scan_.damage.empty() ? "" : ", but for what is damaged"));
+                  (damaged_inside ? ", but for what is damaged" : ""));
   } else if (UnsignedOf(end_, "lost_sections") > 0) {
     problems_.Add(Counted(UnsignedOf(end_, "lost_sections"), "section") +
                   " could not be written while recording (disk full?)");
@@ -234,7 +242,8 @@ void Reader::ReportStacks() {
     problems_.Add("missing parents in " + Counted(orphans, "stack node") + ": those stacks are incomplete");
   }
   if (stacks_.bad_parents > 0) {
-    problems_.Add("impossible parents in " + Counted(stacks_.bad_parents, "stack node") + ": those stacks are incomplete");
+    problems_.Add("impossible parents in " + Counted(stacks_.bad_parents, "stack node") +
+                  ": those stacks are incomplete");
   }
   if (stacks_.out_of_range > 0) {
     problems_.Add("impossible numbers in " + Counted(stacks_.out_of_range, "stack node") + ": skipped");
@@ -301,8 +310,9 @@ std::optional<Error> Reader::Load() {
   for (size_t i = 0; i < scan_.sections.size(); i++) {
     const SectionPlace& place = scan_.sections[i];
     if (!LoadSection(i, place)) {
-      unsound.push_back(DescribeSection(place.offset, place.header) + " does not decode, though its checksum is right: " +
-                        Counted(place.header.stored_bytes, "byte") + " skipped");
+      unsound.push_back(
+          DescribeSection(place.offset, place.header) +
+          " does not decode, though its checksum is right: " + Counted(place.header.stored_bytes, "byte") + " skipped");
     }
   }
   std::stable_sort(events_.begin(), events_.end(), PrecedesInThread);
@@ -327,8 +337,7 @@ std::optional<Error> Reader::Load() {
 
 void Reader::ForEachEvent(const std::function<void(uint32_t, const TraceEvent&)>& visit) {
   EventMerge merge(
-      events_,
-      [this](size_t section, std::string* payload) { return Decode(scan_.sections[section], payload); },
+      events_, [this](size_t section, std::string* payload) { return Decode(scan_.sections[section], payload); },
       [this](const EventsPlace& events, uint64_t events_read) {
         if (!reported_sections_.insert(events.section).second) return;
         const SectionPlace& place = scan_.sections[events.section];

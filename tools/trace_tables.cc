@@ -158,9 +158,12 @@ bool AppendMemory(std::string_view payload, uint64_t limit, std::vector<TraceMem
   if (!loader.MakeRows(Remaining(limit, *samples), &rows)) return false;
   loader.Delta(MemoryColumn::kMonotonicNs, &rows, StoreAs(&TraceMemory::monotonic_ns));
   const std::pair<MemoryColumn, uint64_t TraceMemory::*> optional[] = {
-      {MemoryColumn::kRss, &TraceMemory::rss},     {MemoryColumn::kPss, &TraceMemory::pss},
-      {MemoryColumn::kFile, &TraceMemory::file},   {MemoryColumn::kAnonymous, &TraceMemory::anonymous},
-      {MemoryColumn::kShmem, &TraceMemory::shmem}, {MemoryColumn::kSwap, &TraceMemory::swap},
+      {MemoryColumn::kRss, &TraceMemory::rss},
+      {MemoryColumn::kPss, &TraceMemory::pss},
+      {MemoryColumn::kFile, &TraceMemory::file},
+      {MemoryColumn::kAnonymous, &TraceMemory::anonymous},
+      {MemoryColumn::kShmem, &TraceMemory::shmem},
+      {MemoryColumn::kSwap, &TraceMemory::swap},
       {MemoryColumn::kVirtualSize, &TraceMemory::virtual_size},
   };
   for (const auto& [id, field] : optional) {
