@@ -6,7 +6,6 @@
 // record itself only waits. Whatever happens to it or to the collector, CMD runs on. Must not: change what CMD sees,
 // except LD_PRELOAD and TIDEMARK_OPTIONS; write to stdout.
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -27,6 +26,7 @@
 #include "tools/elf_probe.h"
 #include "tools/launch.h"
 #include "tools/library_path.h"
+#include "tools/machine_probe.h"
 #include "tools/output_file.h"
 
 namespace tidemark {
@@ -104,22 +104,6 @@ Result<SessionOptions> SessionFrom(const RecordOptions& options) {
   return session;
 }
 
-// The loader ends every program whose LD_PRELOAD names a library that does not load: better to find out before.
-// In a child, so that neither record nor the collector carries another malloc.
-std::string WhyLibraryDoesNotLoad(const std::string& library) {
-  const ProgramProbe probe = ProbeProgram(library);
-  if (!probe.elf || !probe.same_machine) return library + " is not a library for this machine";
-  for (const std::string& needed : probe.needed) {
-    const pid_t pid = fork();
-    if (pid == 0) _exit(dlopen(needed.c_str(), RTLD_LAZY | RTLD_LOCAL) != nullptr ? 0 : 1);
-    int status = 0;
-    if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 1) {
-      return needed + ", which libtidemark.so needs, does not load; install it";
-    }
-  }
-  return {};
-}
-
 class Recording {
  public:
   Recording(const RecordOptions& options, const std::vector<std::string>& command)
@@ -151,6 +135,7 @@ class Recording {
     if (std::optional<Error> error = ChooseOutput(&collect)) return *error;
     Result<std::string> library = FindLibrary();
     if (!library) return Fail(library.error().message);
+    // The loader ends every program whose LD_PRELOAD names a library that does not load: better to find out before.
     if (const std::string why = WhyLibraryDoesNotLoad(*library); !why.empty()) return Fail(why);
     Result<PreloadPath> preload = MakePreloadPath(*library);
     if (!preload) return Fail(preload.error().message);
