@@ -19,6 +19,8 @@ struct Options {
   bool all_frames = false;
 };
 
+constexpr size_t kMostCommandCells = 110;
+
 bool EndsWith(const std::string& text, std::string_view end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -43,12 +45,14 @@ Result<ExitStatus> RunFlamegraph(const Options& options) {
   picture.min_percent = options.min_percent;
   picture.title = options.title.empty() ? TitleOf(*metric) : options.title;
   if (options.title.empty() && *metric == Metric::kPeak) picture.title += ", at " + HumanDuration(model.peak_ns());
-  picture.subtitle = trace->facts.CommandText();
-  if (!options.title.empty()) picture.subtitle += fmt::format("  \u00b7  {}", TitleOf(*metric));
-  picture.subtitle += model.sampled() ? fmt::format("  \u00b7  sampled every {}, estimates",
+  // The command comes last: it may be long, and what was lost must be seen.
+  if (!options.title.empty()) picture.subtitle += fmt::format("{}  \u00b7  ", TitleOf(*metric));
+  picture.subtitle += model.sampled() ? fmt::format("sampled every {}, estimates",
                                                     HumanBytes(static_cast<double>(model.sample_bytes())))
-                                      : "  \u00b7  complete recording";
-  picture.subtitle += "  \u00b7  " + trace->facts.LossText();
+                                      : "complete recording";
+  picture.subtitle += fmt::format("  \u00b7  {}  \u00b7  {}", trace->facts.LossText(),
+                                  ShortenMiddle(trace->facts.CommandText(), kMostCommandCells));
+  picture.program = trace->facts.executable.substr(trace->facts.executable.rfind('/') + 1);
 
   Result<OutputStream> output = OutputStream::Open(options.output);
   if (!output) return output.error();

@@ -57,9 +57,9 @@ void ExportJson(const TraceReader& reader, const HeapModel& model, const RunFact
   }
   {
     ListWriter list(write, "memory");
-    const uint64_t origin = reader.memory().empty() ? 0 : reader.memory().front().monotonic_ns;
+    const uint64_t origin = reader.origin_monotonic_ns();
     for (const TraceMemory& sample : reader.memory()) {
-      list.Add({{"time_ns", sample.monotonic_ns - std::min(origin, sample.monotonic_ns)},
+      list.Add({{"time_ns", static_cast<int64_t>(sample.monotonic_ns - origin)},
                 {"rss", sample.rss},
                 {"pss", sample.pss},
                 {"anonymous", sample.anonymous},

@@ -4,7 +4,7 @@
 namespace tidemark {
 
 inline constexpr const char* kFlamegraphStyle = R"css(
-svg { font: 12px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", Menlo, Consolas, monospace; }
+svg { background: #fbfbfa; font: 12px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", Menlo, Consolas, monospace; }
 .page { fill: #fbfbfa; }
 .bar { fill: #fbfbfa; }
 .rule { fill: #dcdad5; }
@@ -28,6 +28,7 @@ text { fill: #22201d; }
 #query { width: 100%; box-sizing: border-box; font: 12px system-ui, sans-serif; padding: 2px 6px; color: #22201d;
          background: #ffffff; border: 1px solid #c9c6bf; border-radius: 4px; }
 @media (prefers-color-scheme: dark) {
+  svg { background: #1b1c1f; }
   .page, .bar { fill: #1b1c1f; }
   .rule { fill: #37393e; }
   text { fill: #eceae6; }

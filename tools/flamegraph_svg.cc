@@ -17,7 +17,9 @@ constexpr int kHeadHeight = 92, kRowHeight = 19, kFrameHeight = 18, kFootHeight 
 constexpr int kStaticWidth = 1200;  // what labels are cut for when no script runs
 constexpr double kStaticCell = 7.25;
 constexpr uint32_t kMaxRows = 400;  // deeper frames are merged: nobody scrolls further, and recursion can be endless
-constexpr uint32_t kHues = 24, kShades = 4;
+// Hue: one of kModuleHues per module, spread a little by function; shade by function as well.
+constexpr uint32_t kModuleHues = 12, kSpread = 5, kShades = 3, kDegreesPerSpread = 6;
+constexpr uint32_t kProgramHue = 28;  // the program itself is orange, libraries are what their names hash to
 
 uint32_t HashOf(std::string_view text) {  // FNV-1a: small, fixed for ever
   uint32_t hash = 2166136261u;
@@ -26,15 +28,18 @@ uint32_t HashOf(std::string_view text) {  // FNV-1a: small, fixed for ever
 }
 
 struct ColourClass {
-  uint32_t hue, shade;
-  bool operator<(const ColourClass& other) const { return std::tie(hue, shade) < std::tie(other.hue, other.shade); }
+  uint32_t degrees, shade;
+  bool operator<(const ColourClass& other) const {
+    return std::tie(degrees, shade) < std::tie(other.degrees, other.shade);
+  }
 };
 
 std::string RuleOf(const ColourClass& colour, bool dark) {
-  const uint32_t degrees = colour.hue * 360 / kHues;
-  return dark
-             ? fmt::format(".h{}s{}{{fill:hsl({},34%,{}%)}}", colour.hue, colour.shade, degrees, 29 + 3 * colour.shade)
-             : fmt::format(".h{}s{}{{fill:hsl({},68%,{}%)}}", colour.hue, colour.shade, degrees, 73 + 3 * colour.shade);
+  // Blue looks darker than it is: black text on it needs more light.
+  const uint32_t light = colour.degrees > 200 && colour.degrees < 320 ? 78 : 70;
+  const uint32_t lightness = dark ? 30 + 4 * colour.shade : light + 4 * colour.shade;
+  return fmt::format(".h{}s{}{{fill:hsl({},{}%,{}%)}}", colour.degrees, colour.shade, colour.degrees, dark ? 38 : 76,
+                     lightness);
 }
 
 class Painter {
@@ -101,9 +106,13 @@ class Painter {
 
   std::string ColourOf(const NamedFunction& function) {
     if (!function.known && function.module.empty()) return "gone";
-    const ColourClass colour{HashOf(function.module) % kHues, HashOf(function.name) % kShades};
+    const uint32_t hash = HashOf(function.name);
+    uint32_t degrees = HashOf(function.module) % kModuleHues * 360 / kModuleHues;
+    if (function.module == options_.program) degrees = kProgramHue;
+    degrees = (degrees + 360 + hash % kSpread * kDegreesPerSpread - kSpread / 2 * kDegreesPerSpread) % 360;
+    const ColourClass colour{degrees, hash / kSpread % kShades};
     colours_.insert(colour);
-    return fmt::format("h{}s{}", colour.hue, colour.shade);
+    return fmt::format("h{}s{}", colour.degrees, colour.shade);
   }
 
   // All frames below a node, itself included.

@@ -17,6 +17,7 @@ namespace tidemark {
 struct FlamegraphOptions {
   std::string title;
   std::string subtitle;
+  std::string program;       // module name of the executable: gets a colour of its own
   bool bytes = true;         // otherwise blocks
   double min_percent = 0.1;  // frames below are merged; 0: none
 };

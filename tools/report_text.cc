@@ -39,9 +39,10 @@ std::string SummaryText(const HeapModel& model, const RunFacts& facts, const Tex
                          : "complete recording";
   run += fmt::format("; {}, {}", HumanDuration(facts.duration_ns), facts.EndingText());
   line("run", run);
-  line("events", fmt::format("{} ({} allocs, {} frees, {} reallocs), {} threads", HumanCount(model.events().all()),
+  line("events", fmt::format("{} ({} allocs, {} frees, {} reallocs), {} {}", HumanCount(model.events().all()),
                              HumanCount(model.events().allocs), HumanCount(model.events().frees),
-                             HumanCount(model.events().reallocs), HumanCount(model.threads().size())));
+                             HumanCount(model.events().reallocs), HumanCount(model.threads().size()),
+                             model.threads().size() == 1 ? "thread" : "threads"));
 
   const Usage allocated = model.total().Allocated();
   std::string text = UsageText(allocated);
