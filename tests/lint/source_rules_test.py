@@ -25,7 +25,7 @@ SAMPLES = {
          {"a.cc": "#include <capstone/capstone.h>\n", "b.cc": "#include <capstone/x86.h>\n"},
          {"a.cc": "#include <elfutils/libdw.h>\n", "b.cc": "#include <dwarf.h>\n"}],
         [{"a.cc": "#include <mimalloc.h>\n#include <libunwind.h>\n", "tests/a.cc": "#include <libunwind.h>\n"}]),
-    rules.file_length: ([{"a.py": "x\n" * 601}], [{"a.py": "x\n" * 600}]),
+    rules.file_length: ([{"a.py": "x\n" * 601}], [{"a.py": "x\n" * 600, "a.json": "1\n" * 601}]),
     rules.vague_names: (
         [{"tools/string_" + "util.cc": OPEN}, {"common" + "/a.cc": OPEN}, {"a.h": "struct Frame" + "Helper {\n"},
          {"a.h": "namespace mis" + "c {\n"}],
@@ -47,7 +47,8 @@ SAMPLES = {
     rules.meson_knows_every_source: (
         [{"tools/a.cc": "", "tools/meson.build": "'b.cc'"}, {"tests/unit/a_test.cc": "", "tests/meson.build": "'ab'"}],
         [{"tools/a.cc": "", "tools/meson.build": "'a.cc'", "tests/unit/b_test.cc": "",
-          "tests/unit/meson.build": "'b': []", "tests/preload/sample.cc": ""}]),
+          "tests/unit/meson.build": "'b': []", "tests/preload/sample.cc": "", "profiler/c.cc": "",
+          "interpose/meson.build": "'../profiler/c.cc'"}]),
 }
 
 
