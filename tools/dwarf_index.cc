@@ -48,6 +48,16 @@ struct Unit {
   size_t call_file_count = 0;
 };
 
+// A namespace, type or function that others are declared in.
+struct Scope {
+  uint32_t outer;
+  const char* name;
+};
+struct ScopedDie {
+  const void* die;
+  uint32_t scope;
+};
+
 struct Name {
   std::string text;
   bool mangled = false;
@@ -395,8 +405,17 @@ class LibdwIndex : public DwarfIndex {
       if (linkage == nullptr) linkage = StringOf(&at, DW_AT_MIPS_linkage_name);
       if (linkage != nullptr) {
         name.text = Demangle(linkage);
-        name.mangled = true;
-        return entry->second = std::move(name);
+        name.mangled = name.text != linkage;
+        if (name.mangled) {
+          entry->second = std::move(name);
+          return entry->second;
+        }
+        // C with an assembler name (glibc's __GI_abort): what the source calls it is what a reader looks for.
+        external = true;
+        if (plain == nullptr) {
+          plain = linkage;
+          named = at;
+        }
       }
       if (const char* text = StringOf(&at, DW_AT_name)) {
         plain = text;
@@ -412,6 +431,7 @@ class LibdwIndex : public DwarfIndex {
       if (dwarf_formref_die(&attribute, &next) == nullptr) break;
       at = next;
     }
+    name.text.clear();
     if (plain != nullptr) {
       // External without a linkage name: extern "C", main; its name is all of it.
       if (!external) name.text = ScopeOf(&named);
@@ -421,22 +441,32 @@ class LibdwIndex : public DwarfIndex {
   }
 
   // "a::b::" of a subprogram's DIE. DIEs do not know their parents: a unit is walked once when this is first asked.
-  const std::string& ScopeOf(Dwarf_Die* die) {
-    static const std::string kNoScope;
+  std::string ScopeOf(Dwarf_Die* die) {
     Dwarf_Die unit;
-    if (dwarf_diecu(die, &unit, nullptr, nullptr) == nullptr || IsFlatLanguage(dwarf_srclang(&unit))) return kNoScope;
-    if (scoped_units_.try_emplace(unit.addr, true).second) CollectScopes(&unit, 0, 0);
-    const auto found = scope_of_.find(die->addr);
-    return found == scope_of_.end() ? kNoScope : scopes_[found->second];
+    if (dwarf_diecu(die, &unit, nullptr, nullptr) == nullptr || IsFlatLanguage(dwarf_srclang(&unit))) return "";
+    const auto [entry, inserted] = scoped_units_.try_emplace(unit.addr);
+    std::vector<ScopedDie>& dies = entry->second;
+    if (inserted) CollectScopes(&unit, 0, 0, &dies);
+    const auto found = std::lower_bound(dies.begin(), dies.end(), die->addr,
+                                        [](const ScopedDie& a, const void* address) { return a.die < address; });
+    if (found == dies.end() || found->die != die->addr) return "";
+    std::vector<const char*> names;
+    for (uint32_t at = found->scope; at != 0; at = scopes_[at].outer) names.push_back(scopes_[at].name);
+    std::string scope;
+    for (auto name = names.rbegin(); name != names.rend() && scope.size() < kMaxNameBytes; ++name) {
+      scope.append(*name, strnlen(*name, kMaxNameBytes)).append("::");
+    }
+    return scope;
   }
 
-  void CollectScopes(Dwarf_Die* parent, uint32_t scope, uint32_t depth) {
+  // The walk goes forward in the section, so `dies` comes out sorted.
+  void CollectScopes(Dwarf_Die* parent, uint32_t scope, uint32_t depth, std::vector<ScopedDie>* dies) {
     if (depth > kMaxScopeDepth) return;
     ForEachChild(parent, [&](Dwarf_Die* child) {
       uint32_t inside = scope;
       switch (dwarf_tag(child)) {
         case DW_TAG_subprogram:
-          if (scope != 0) scope_of_[child->addr] = scope;
+          if (scope != 0) dies->push_back({child->addr, scope});
           [[fallthrough]];
         case DW_TAG_namespace:
         case DW_TAG_module:
@@ -444,33 +474,23 @@ class LibdwIndex : public DwarfIndex {
         case DW_TAG_structure_type:
         case DW_TAG_union_type:
         case DW_TAG_interface_type:
-        case DW_TAG_enumeration_type:
+        case DW_TAG_enumeration_type: {
           if (dwarf_haschildren(child) != 1) return;
-          inside = AddScope(child, scope);
+          const char* name = StringOf(child, DW_AT_name);
+          if (name == nullptr && dwarf_tag(child) == DW_TAG_namespace) name = "(anonymous namespace)";
+          if (name != nullptr) {
+            inside = static_cast<uint32_t>(scopes_.size());
+            scopes_.push_back({scope, name});
+          }
           break;
+        }
         case DW_TAG_lexical_block:
           break;
         default:
           return;
       }
-      CollectScopes(child, inside, depth + 1);
+      CollectScopes(child, inside, depth + 1, dies);
     });
-  }
-
-  uint32_t AddScope(Dwarf_Die* die, uint32_t outer) {
-    const char* text = StringOf(die, DW_AT_name);
-    std::string scope = scopes_[outer];
-    if (text != nullptr) {
-      scope.append(text, strnlen(text, kMaxNameBytes));
-    } else if (dwarf_tag(die) == DW_TAG_namespace) {
-      scope += "(anonymous namespace)";
-    } else {
-      return outer;
-    }
-    scope += "::";
-    if (scope.size() > kMaxNameBytes) return outer;
-    scopes_.push_back(std::move(scope));
-    return static_cast<uint32_t>(scopes_.size() - 1);
   }
 
   std::shared_ptr<const ElfImage> image_, alternate_image_;
@@ -484,10 +504,9 @@ class LibdwIndex : public DwarfIndex {
   std::vector<std::pair<uint64_t, uint64_t>> last_function_ranges_;  // of the last ReadFunctions that read anything
   uint64_t ranges_read_ = 0;
   uint64_t missing_split_units_ = 0;
-  std::unordered_map<const void*, Name> names_;         // by DIE of the origin
-  std::unordered_map<const void*, uint32_t> scope_of_;  // subprogram DIE -> scopes_
-  std::unordered_map<const void*, bool> scoped_units_;  // unit DIEs whose scopes were collected
-  std::vector<std::string> scopes_ = {""};
+  std::unordered_map<const void*, Name> names_;                           // by DIE of the origin
+  std::unordered_map<const void*, std::vector<ScopedDie>> scoped_units_;  // by unit DIE
+  std::vector<Scope> scopes_ = {{0, ""}};                                 // 0: no scope
 };
 
 }  // namespace

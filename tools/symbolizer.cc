@@ -184,18 +184,21 @@ class ModuleResolver {
     SymbolizedAddress result;
     if (dwarf_ != nullptr && dwarf_->Find(address, &answer)) {
       result.frames = std::move(answer.frames);
-      if (answer.function_is_unmangled && !result.frames.empty()) {
-        // Static functions have no linkage name in DWARF; their ELF symbol is mangled and tells scope and parameters.
-        const ElfSymbol* symbol = Symbols().Find(answer.function_start);
-        if (symbol != nullptr && symbol->address == answer.function_start) {
-          const std::string& name = NameOf(*symbol);
-          // As for mangled names in DWARF, clones (".cold", ".constprop") keep the name of their origin.
-          if (name != symbol->name) result.frames.back().function = name.substr(0, name.find(" [clone "));
-        }
-      }
+      if (answer.function_is_unmangled) PreferSymbolName(answer.function_start, &result.frames.back().function);
     }
     NamePhysicalFunction(address, &result);
     return result;
+  }
+
+  // Static C++ functions have no linkage name in DWARF, their symbol tells scope and parameters; C functions may have
+  // several symbols, of which DWARF names an internal one (__libc_malloc, where programs call malloc).
+  void PreferSymbolName(uint64_t function_start, std::string* function) {
+    const ElfSymbol* symbol = Symbols().Find(function_start);
+    if (symbol == nullptr || symbol->address != function_start) return;
+    // As for mangled names in DWARF, clones (.cold, .constprop.0) keep the name of their origin.
+    const std::string& name = NameOf(*symbol);
+    if (name.starts_with(*function + ".")) return;
+    *function = name.substr(0, name.find(" [clone "));
   }
 
   // Code DWARF knows nothing about, or only the lines of (assembly), is named by the symbol tables.

@@ -34,8 +34,8 @@ struct ModuleSymbols {
 };
 
 struct SymbolizerOptions {
-  std::string cache_directory;               // "": $XDG_CACHE_HOME/tidemark or ~/.cache/tidemark
-  uint64_t cache_max_bytes = 256ull << 20;   // least recently used files go first
+  std::string cache_directory;              // "": $XDG_CACHE_HOME/tidemark or ~/.cache/tidemark
+  uint64_t cache_max_bytes = 256ull << 20;  // least recently used files go first
   bool use_cache = true;
   bool allow_llvm = true;
   std::vector<std::string> debug_directories = {"/usr/lib/debug"};

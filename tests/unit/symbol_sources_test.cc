@@ -9,6 +9,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/elf_image.h"
@@ -91,17 +92,30 @@ TEST_P(DamagedFile, NeitherCrashesNorHangs) {
   if (whole.empty()) GTEST_SKIP() << GetParam() << " was not built";
   const std::string path = testing::TempDir() + "/damaged-" + GetParam();
   ASSERT_GT(SymbolizeAll(whole, path), 0u);
+  std::string error;
+  std::vector<std::pair<uint64_t, uint64_t>> sections;
+  const auto image = ElfImage::FromBytes(whole, &error);
+  for (const ElfSection& section : image->sections()) {
+    const bool wanted = section.name.starts_with(".debug_") || section.name.ends_with("sym");
+    if (wanted && !image->BytesOf(section).empty()) sections.emplace_back(section.offset, section.size_bytes);
+  }
   const auto start = std::chrono::steady_clock::now();
   std::mt19937 random(7);
   int still_readable = 0;
   for (int round = 0; round < 400; ++round) {
     std::string damaged = whole;
     const int count = 1 << (random() % 8);
-    // Half of the rounds hit one neighbourhood (a section, a header) hard, the others the whole file.
+    // A third of the rounds hit one neighbourhood hard, a third the whole file, a third the debug sections only, so
+    // that the headers before them stay sound.
     const size_t center = random() % damaged.size();
     for (int i = 0; i < count; ++i) {
-      const size_t at = round % 2 == 0 ? random() % damaged.size() : (center + random() % 64) % damaged.size();
-      damaged[at] = static_cast<char>(round % 3 == 0 ? 0xff : random());
+      size_t at = random() % damaged.size();
+      if (round % 3 == 1) at = (center + random() % 64) % damaged.size();
+      if (round % 3 == 2 && !sections.empty()) {
+        const auto& [offset, length] = sections[random() % sections.size()];
+        at = offset + random() % length;
+      }
+      damaged[at] = static_cast<char>(round % 4 == 0 ? 0xff : random());
     }
     if (round % 16 == 0) damaged.resize(random() % damaged.size());
     if (SymbolizeAll(damaged, path) > 0) ++still_readable;
