@@ -1,4 +1,4 @@
-// Addresses -> functions, files and lines, with inline frames; the only file that knows libdw.
+// Addresses -> functions, files and lines, with inline frames. libdw is known to dwarf_index.cc alone.
 //
 // One resolver per module, identified by build-id: DWARF (own per-CU interval cache over libdw, see docs/design.md),
 // separate debug files (build-id directory, .gnu_debuglink, .gnu_debugdata), llvm-symbolizer when it is installed and
