@@ -341,8 +341,8 @@ void Reader::ForEachEvent(const std::function<void(uint32_t, const TraceEvent&)>
       [this](const EventsPlace& events, uint64_t events_read) {
         if (!reported_sections_.insert(events.section).second) return;
         const SectionPlace& place = scan_.sections[events.section];
-        problems_.Add(DescribeSection(place.offset, place.header) + " contradicts itself after " +
-                      Grouped(events_read) + " of its " + Counted(events.count, "event") + ": the rest is skipped");
+        problems_.Add(DescribeSection(place.offset, place.header) + " breaks off after " + Grouped(events_read) +
+                      " of its " + Counted(events.count, "event") + ": the rest is skipped");
       });
   uint64_t unknown_stacks = 0;
   TraceEvent without_stack;
