@@ -50,7 +50,7 @@ class FrameNames {
   size_t frame_count() const { return frames_.size(); }
   // "file.cc:12", "" when unknown; the file without directories.
   std::string PlaceOf(uint32_t frame) const;
-  // Where the names of TraceReader::modules()[module] come from. Opens its debug file: asked for only where it is shown.
+  // Where the names of TraceReader::modules()[module] come from. Opens its debug file: ask only where it is shown.
   ModuleSymbols SymbolsOf(size_t module) const;
 
  private:

@@ -59,7 +59,7 @@ std::string SummaryText(const HeapModel& model, const RunFacts& facts, const Tex
                          HumanBytes(NoSampleBoundBytes(model.sample_bytes()))));
   }
   line("peak", fmt::format("{}, at {}", UsageText(model.total().Peak(model.epoch())), HumanDuration(model.peak_ns())));
-  line("live at end", UsageText(model.total().Live()) + ", never freed");
+  line("live at end", UsageText(model.total().Live()) + (facts.complete ? ", never freed" : ", of a trace cut short"));
   if (model.knows_temporary()) {
     const Usage temporary = model.total().Temporary();
     line("temporary", fmt::format("{} of the blocks ({}) were released by the thread's next call",
