@@ -77,7 +77,11 @@ Rule FindRule(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
   ModuleView module;
   if (!FindModule(pc, &module)) return {RuleKind::kForeign, false, 0, 0};
   PublishModule(thread, module);
-  if (!FindCfiRow(module.table(), pc, row)) return {RuleKind::kNone, false, 0, 0};
+  // A return address that was made up, not pushed by a call, is a function's first instruction (makecontext's
+  // __start_context): ip-1 is then in no function at all.
+  if (!FindCfiRow(module.table(), pc, row) && !FindCfiRow(module.table(), ip, row)) {
+    return {RuleKind::kNone, false, 0, 0};
+  }
   return RuleOf(*row);
 }
 
