@@ -101,6 +101,18 @@ bool FindModule(uintptr_t pc, ModuleView* module) {
   return true;
 }
 
+bool IsExecutable(const ModuleView& module, uintptr_t pc) {
+  const ProgramHeaders headers = HeadersOf(module);
+  for (size_t i = 0; i < headers.count; i++) {
+    const ElfW(Phdr)& header = headers.at[i];
+    if (header.p_type == PT_LOAD && (header.p_flags & PF_X) != 0 &&
+        pc - module.load_bias - header.p_vaddr < header.p_memsz) {
+      return true;
+    }
+  }
+  return headers.count == 0;  // unknown: believe it
+}
+
 size_t ReadBuildId(const ModuleView& module, uint8_t* out, size_t capacity) {
   const ProgramHeaders headers = HeadersOf(module);
   for (size_t i = 0; i < headers.count; i++) {

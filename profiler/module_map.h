@@ -35,6 +35,9 @@ uint64_t LoaderGeneration();
 
 bool FindModule(uintptr_t pc, ModuleView* module);
 
+// Does `pc` lie in an executable segment of the module?
+bool IsExecutable(const ModuleView& module, uintptr_t pc);
+
 // The GNU build-id of a mapped module: bytes written to `out`, 0 when it has none.
 size_t ReadBuildId(const ModuleView& module, uint8_t* out, size_t capacity);
 

@@ -23,6 +23,7 @@ enum class RuleKind : uint32_t {
   kByCfi = 3,  // exists, but must be evaluated each time
   kNone = 4,   // code of a module without call frame information
   kForeign = 5,  // code outside of every module (JIT): follow the frame pointer
+  kNotCode = 6,  // inside a module but not executable: whatever was read there is no return address
 };
 
 // One word, so that readers need no lock and see no half:
@@ -80,7 +81,7 @@ Rule FindRule(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
   // A return address that was made up, not pushed by a call, is a function's first instruction (makecontext's
   // __start_context): ip-1 is then in no function at all.
   if (!FindCfiRow(module.table(), pc, row) && !FindCfiRow(module.table(), ip, row)) {
-    return {RuleKind::kNone, false, 0, 0};
+    return {IsExecutable(module, pc) ? RuleKind::kNone : RuleKind::kNotCode, false, 0, 0};
   }
   return RuleOf(*row);
 }
@@ -241,6 +242,9 @@ class Walker {
       case RuleKind::kEnd: return Walk::kEnded;
       case RuleKind::kByCfi: return StepEvaluated(&frame, have_row, &row);
       case RuleKind::kForeign: return StepByFramePointer(&frame);
+      case RuleKind::kNotCode:
+        if (count_ > 1) count_--;  // not a frame
+        return Walk::kLost;
       default: return IsProcessEntry() ? Walk::kEnded : Walk::kLost;
     }
   }

@@ -74,9 +74,11 @@ class Stacks(unittest.TestCase):
         self.assert_chain(["thread_main", "leaf"], ["thread"], root=["start_thread"])
 
     def test_coroutine_on_a_stack_of_its_own(self):
-        matches = self.assert_chain(["fiber_main", "leaf"], ["fiber"], root=[])
-        self.assertTrue(all("main" not in stack for stack in matches))
-        self.assert_chain(["runs_fiber", "leaf"], ["fiber"])
+        # glibc gives its __start_context no end mark: the stack counts as truncated there, and nothing made up follows.
+        matches = self.assert_chain(["fiber_main", "leaf"], ["fiber"], root=["[truncated]"], complete=False)
+        fibers = [stack for stack in matches if "runs_fiber" not in stack]
+        self.assertEqual({(stack[0], stack[2:]) for stack in fibers}, {("[truncated]", ("fiber_main", "leaf"))})
+        self.assert_chain(["runs_fiber", "leaf"], ["fiber"], complete=False)
 
     def test_recursion_that_is_kept_whole(self):
         for depth in (5, 60, 900, 1000):
