@@ -42,10 +42,10 @@ struct CollectorReport {
   uint64_t dropped = 0;
   uint64_t missing = 0;
   uint64_t unwritten = 0;
-  uint64_t refused = 0;         // processes that were given no segment
-  uint64_t still_running = 0;   // processes whose traces go on
+  uint64_t refused = 0;        // processes that were given no segment
+  uint64_t still_running = 0;  // processes whose traces go on
   bool launched_attached = false;
-  std::string error;            // the first one
+  std::string error;  // the first one
 };
 std::string ToPacket(const CollectorReport& report);
 bool FromPacket(const std::string& packet, CollectorReport* report);
@@ -58,7 +58,7 @@ struct CollectorOptions {
   std::string output;             // file name or pattern, see trace_names.h
   bool replace_output = false;
   bool follow_children = true;
-  pid_t launched_pid = 0;         // the process that writes `output` itself; 0: the first one that attaches
+  pid_t launched_pid = 0;                  // the process that writes `output` itself; 0: the first one that attaches
   std::vector<std::string> remove_at_end;  // paths that were made for this recording: files, then their directory
 };
 

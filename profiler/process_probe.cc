@@ -118,7 +118,7 @@ std::optional<ProcessStat> ReadProcessStat(pid_t pid) {
   stat.start_ticks = ParseNumber<uint64_t>(fields[19]);
   // 0 is also what a kernel shows that does not let us see it; a zombie of our own user is shown truly.
   if (stat.state == 'Z' && fields.size() >= 50) {
-    struct stat owner{};
+    struct stat owner {};
     if (::stat(ProcPath(pid, "").c_str(), &owner) == 0 && (owner.st_uid == geteuid() || geteuid() == 0)) {
       stat.wait_status = ParseNumber<int>(fields[49]);
     }
@@ -146,7 +146,7 @@ std::string ReadThreadName(pid_t pid, pid_t thread) {
 }
 
 bool ExecutableIdentity(pid_t pid, dev_t* device, ino_t* inode) {
-  struct stat s{};
+  struct stat s {};
   if (stat(ProcPath(pid, "exe").c_str(), &s) != 0) return false;
   *device = s.st_dev;
   *inode = s.st_ino;
@@ -236,11 +236,14 @@ std::vector<pid_t> FindHeirs(const std::string& needle) {
   const pid_t self = getpid();
   for (pid_t pid : NumericEntries("/proc")) {
     if (pid == self) continue;
-    struct stat owner{};
+    struct stat owner {};
     if (stat(ProcPath(pid, "").c_str(), &owner) != 0) continue;
     if (geteuid() != 0 && owner.st_uid != geteuid()) continue;
-    if (ReadFile(ProcPath(pid, "environ")).find(needle) != std::string::npos ||
-        ReadFile(ProcPath(pid, "maps"), 64 << 20).find(needle) != std::string::npos) {
+    const std::string environment = ReadFile(ProcPath(pid, "environ"));
+    if (environment.find(needle) != std::string::npos ||
+        // A bare preload: the options are the user's, the segment is ours. Mappings are long, so only then.
+        (environment.find("TIDEMARK_OPTIONS=") != std::string::npos &&
+         ReadFile(ProcPath(pid, "maps"), 64 << 20).find(needle) != std::string::npos)) {
       heirs.push_back(pid);
     }
   }

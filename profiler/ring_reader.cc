@@ -160,8 +160,8 @@ uint64_t RingReader::TakeChunk(const Ready& ready, uint64_t now_us, Sink& sink) 
     const size_t bytes = ready.committed - progress.consumed_bytes;
     words_.resize(bytes / 8);
     std::memcpy(words_.data(),
-                static_cast<const char*>(base_) + layout_.chunks_offset +
-                    uint64_t{ready.chunk} * layout_.chunk_bytes + progress.consumed_bytes,
+                static_cast<const char*>(base_) + layout_.chunks_offset + uint64_t{ready.chunk} * layout_.chunk_bytes +
+                    progress.consumed_bytes,
                 bytes);
     progress.consumed_bytes = ready.committed;
     progress.first_waiting_us = 0;

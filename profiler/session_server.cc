@@ -16,7 +16,6 @@
 #include <new>
 #include <utility>
 
-
 namespace tidemark {
 namespace {
 
@@ -183,8 +182,8 @@ std::vector<Attached> SessionServer::ServePending(size_t live_sessions) {
 }
 
 std::optional<Attached> SessionServer::Answer(int fd, size_t live_sessions) {
-  const auto found = std::find_if(connections_.begin(), connections_.end(),
-                                  [fd](const Connection& c) { return c.fd.get() == fd; });
+  const auto found =
+      std::find_if(connections_.begin(), connections_.end(), [fd](const Connection& c) { return c.fd.get() == fd; });
   if (found == connections_.end()) return std::nullopt;
   AttachRequest request{};
   const ssize_t n = recv(fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
@@ -244,9 +243,9 @@ std::optional<Attached> SessionServer::Answer(int fd, size_t live_sessions) {
 
 // Memory is bounded by the number of processes too: a build with hundreds of compilers gets smaller rings.
 uint64_t SessionServer::RingBytes(size_t live_sessions) const {
-  const uint64_t wanted =
-      options_.ring_bytes != 0 ? options_.ring_bytes
-                               : (options_.mode == Mode::kFull ? kFullRingBytes : kSampledRingBytes);
+  const uint64_t wanted = options_.ring_bytes != 0
+                              ? options_.ring_bytes
+                              : (options_.mode == Mode::kFull ? kFullRingBytes : kSampledRingBytes);
   if (options_.ring_bytes != 0 || live_sessions < 32) return wanted;
   return std::min(wanted, live_sessions < 128 ? uint64_t{2} << 20 : kSampledRingBytes);
 }
@@ -259,8 +258,7 @@ std::unique_ptr<Segment> SessionServer::TakeSegment(size_t live_sessions) {
 }
 
 void SessionServer::Idle(uint64_t now_us, size_t live_sessions) {
-  std::erase_if(connections_,
-                [now_us](const Connection& c) { return now_us > c.since_us + kRequestPatience_us; });
+  std::erase_if(connections_, [now_us](const Connection& c) { return now_us > c.since_us + kRequestPatience_us; });
   if (!spare_wanted_) return;
   spare_wanted_ = false;  // once per attach: when memory is short, not at every poll
   std::string ignored;    // the attach that finds no spare will say it

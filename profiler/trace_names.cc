@@ -9,7 +9,7 @@ namespace {
 constexpr unsigned kMaxAttempts = 10'000;
 
 bool Exists(const std::string& path) {
-  struct stat s{};
+  struct stat s {};
   return lstat(path.c_str(), &s) == 0;
 }
 

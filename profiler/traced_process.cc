@@ -41,10 +41,9 @@ std::string BaseName(const std::string& path) { return path.substr(path.find_las
 }  // namespace
 
 nlohmann::json ToJson(const TraceSummary& s) {
-  return {{"path", s.path},           {"command", s.command},   {"pid", s.pid},
-          {"events", s.events},       {"bytes", s.bytes},       {"dropped", s.dropped},
-          {"missing", s.missing},     {"unwritten", s.unwritten}, {"bypassed", s.bypassed},
-          {"error", s.error}};
+  return {{"path", s.path},         {"command", s.command}, {"pid", s.pid},         {"events", s.events},
+          {"bytes", s.bytes},       {"dropped", s.dropped}, {"missing", s.missing}, {"unwritten", s.unwritten},
+          {"bypassed", s.bypassed}, {"error", s.error}};
 }
 
 TraceSummary SummaryFromJson(const nlohmann::json& json) {
@@ -92,7 +91,7 @@ void TracedProcess::WriteInfo() {
       {"tool_version", context_.tool_version},
       {"mode", context_.session.mode == Mode::kFull ? "full" : "sampled"},
       {"sample_bytes", context_.session.mode == Mode::kFull ? 0 : context_.session.sample_bytes},
-      {"pid", pid()},
+      {"pid", attached_.identity.nested_namespace ? attached_.own_pid : pid()},
       {"ppid", identity.parent},
       {"command", identity.command},
       {"executable", identity.executable},
@@ -105,7 +104,7 @@ void TracedProcess::WriteInfo() {
       {"cpus", sysconf(_SC_NPROCESSORS_ONLN)},
       {"launch", context_.launch},
       {"parent", nullptr},
-      {"image", context_.image},
+      {"image", context_.image - 1},
       {"bypassed", attached_.bypassed},
   };
   if (context_.parent_traced) info["parent"] = {{"pid", identity.parent}};
@@ -204,9 +203,7 @@ void TracedProcess::SampleMemoryFully(uint64_t now_us) {
   next_quick_us_ = now_us + kQuickMemoryInterval_us;
 }
 
-void TracedProcess::Abandon() {
-  attached_.segment->header().collector_alive.store(0, std::memory_order_release);
-}
+void TracedProcess::Abandon() { attached_.segment->header().collector_alive.store(0, std::memory_order_release); }
 
 TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   const uint64_t cpu_before = CpuNs();
@@ -235,14 +232,16 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   }
   writer_->Flush();  // so that the counts below are those of the file
   cpu_ns_ += CpuNs() - cpu_before;
+  uint64_t written[kKindCount];
+  for (uint32_t kind = 0; kind < kKindCount; ++kind) written[kind] = received[kind] - unwritten_[kind];
   const nlohmann::json end = {
       {"exit", how},
       {"end_monotonic_ns", clock.monotonic_ns},
       {"end_tsc", clock.tsc},
       {"recorded", ByKind(counters.events)},
-      {"received", ByKind(received)},
+      {"received", ByKind(written)},
       {"dropped", ByKind(counters.dropped)},
-      {"skipped", {{"events", counters.skipped}}},
+      {"skipped", {{"events", counters.skipped}}},  // of unknown kind: they were not looked at
       {"unwind",
        {{"stacks", counters.stacks},
         {"frames_walked", counters.frames_walked},
@@ -258,9 +257,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
       {"damaged_chunks", reader_.damaged_chunks()},
       {"lost_sections", writer_->lost_sections()},
       {"collector",
-       {{"cpu_us", cpu_ns_ / 1000},
-        {"bytes_written", writer_->bytes_written()},
-        {"longest_gap_us", longest_gap_us_}}},
+       {{"cpu_us", cpu_ns_ / 1000}, {"bytes_written", writer_->bytes_written()}, {"longest_gap_us", longest_gap_us_}}},
   };
   writer_->Finish(Dump(end));
   summary_.bytes = writer_->bytes_written();
@@ -282,8 +279,7 @@ bool TracedProcess::HasEnded() const {
     return poll(&p, 1, 0) > 0;
   }
   const std::optional<ProcessStat> stat = ReadProcessStat(pid());
-  return !stat || stat->state == 'Z' || stat->state == 'X' ||
-         stat->start_ticks != start_ticks();
+  return !stat || stat->state == 'Z' || stat->state == 'X' || stat->start_ticks != start_ticks();
 }
 
 void TracedProcess::OnNode(TraceStackNode node) {
@@ -296,7 +292,8 @@ void TracedProcess::OnModule(TraceModule module) {
 
 void TracedProcess::OnThread(TraceThread thread) {
   if (writer_ == nullptr) return;
-  if (thread.name.empty() && !attached_.identity.nested_namespace) thread.name = ReadThreadName(pid(), static_cast<pid_t>(thread.tid));
+  if (thread.name.empty() && !attached_.identity.nested_namespace)
+    thread.name = ReadThreadName(pid(), static_cast<pid_t>(thread.tid));
   writer_->AddThread(std::move(thread));
 }
 
@@ -305,7 +302,13 @@ void TracedProcess::OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t
   if (writer_ == nullptr) return;
   const uint64_t lost_before = writer_->lost_sections();
   writer_->WriteEvents(thread_serial, sequence, fragment, events);
-  if (writer_->lost_sections() != lost_before) summary_.unwritten += events.size();
+  if (writer_->lost_sections() == lost_before) return;
+  for (const TraceEvent& event : events) {
+    if (event.kind == RecordKind::kAlloc) ++unwritten_[kKindAlloc];
+    if (event.kind == RecordKind::kFree) ++unwritten_[kKindFree];
+    if (event.kind == RecordKind::kRealloc) ++unwritten_[kKindRealloc];
+  }
+  summary_.unwritten = Sum(unwritten_);
 }
 
 void TracedProcess::BetweenChunks() {

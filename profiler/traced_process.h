@@ -33,13 +33,13 @@ struct TraceSummary {
   std::string path;
   std::string command;  // name of the program
   pid_t pid = 0;
-  uint64_t events = 0;       // taken out of the ring
-  uint64_t bytes = 0;        // of the file
-  uint64_t dropped = 0;      // by the process: no room in the ring
-  uint64_t missing = 0;      // counted as recorded, never received
-  uint64_t unwritten = 0;    // events that did not reach the file
-  bool bypassed = false;     // the program brings its own malloc
-  std::string error;         // why the file is not whole; empty: it is
+  uint64_t events = 0;     // taken out of the ring
+  uint64_t bytes = 0;      // of the file
+  uint64_t dropped = 0;    // by the process: no room in the ring
+  uint64_t missing = 0;    // counted as recorded, never received
+  uint64_t unwritten = 0;  // events that did not reach the file
+  bool bypassed = false;   // the program brings its own malloc
+  std::string error;       // why the file is not whole; empty: it is
 };
 nlohmann::json ToJson(const TraceSummary& summary);
 TraceSummary SummaryFromJson(const nlohmann::json& json);
@@ -99,7 +99,8 @@ class TracedProcess : private RingReader::Sink {
   RingReader reader_;
   std::unique_ptr<TraceWriter> writer_;
   TraceSummary summary_;
-  std::vector<uint32_t> nested_tids_;         // ids, as the process sees them, of the threads that exist
+  uint64_t unwritten_[kKindCount] = {};  // received, but their section could not be written
+  std::vector<uint32_t> nested_tids_;    // ids, as the process sees them, of the threads that exist
   bool nested_tids_complete_ = false;
   bool saw_exiting_ = false;
   bool busy_ = false;

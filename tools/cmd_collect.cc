@@ -58,8 +58,12 @@ RunFunction DefineCollect(CLI::App& app) {
 }  // namespace
 
 const Command kCollectCommand = {
-    "collect", "collect the events of a preloaded process", "Started by libtidemark.so; not meant to be called.",
-    DefineCollect, ExitStatus::kUsage, /*hidden=*/true,
+    "collect",
+    "collect the events of a preloaded process",
+    "Started by libtidemark.so; not meant to be called.",
+    DefineCollect,
+    ExitStatus::kUsage,
+    /*hidden=*/true,
 };
 
 }  // namespace tidemark

@@ -54,7 +54,8 @@ std::vector<Finding> ProbeCommand(const std::string& name, ProgramProbe* probe) 
       findings.push_back({"preload", Outcome::kBad, probe->path + " " + probe->reason});
       break;
     case Verdict::kBreaks:
-      findings.push_back({"preload", Outcome::kBad, probe->path + " " + probe->reason + "; record refuses to start it"});
+      findings.push_back(
+          {"preload", Outcome::kBad, probe->path + " " + probe->reason + "; record refuses to start it"});
       break;
     case Verdict::kUnknown:
       findings.push_back({"preload", Outcome::kUnknown, probe->path + " " + probe->reason});
@@ -106,7 +107,8 @@ Result<ExitStatus> RunDoctor(const DoctorOptions& options, const std::vector<std
   }
   if (status == ExitStatus::kOk) fmt::print("recording works here\n");
   if (status == ExitStatus::kFinding) fmt::print("recording does not work here: see the lines marked bad\n");
-  if (status == ExitStatus::kCouldNotCheck) fmt::print("not everything could be checked: see the lines marked unknown\n");
+  if (status == ExitStatus::kCouldNotCheck)
+    fmt::print("not everything could be checked: see the lines marked unknown\n");
   return status;
 }
 

@@ -252,7 +252,8 @@ class Recording {
                           strsignal(WTERMSIG(collector_status)));
       }
       RemoveMade();
-      Say(fmt::format("the collector process {}: what it had written by then is in {} and can be read; "
+      Say(
+          fmt::format("the collector process {}: what it had written by then is in {} and can be read; "
                       "what came later is lost",
                       how, output_));
       return;
@@ -329,8 +330,7 @@ RunFunction DefineRecord(CLI::App& app) {
       ->type_name("sampled|full");
   app.add_option("--sample-bytes", options->sample_bytes, "mean distance between samples (default 512K)")
       ->type_name("SIZE");
-  app.add_option("--follow-children", options->follow, "record child processes too (default yes)")
-      ->type_name("yes|no");
+  app.add_option("--follow-children", options->follow, "record child processes too (default yes)")->type_name("yes|no");
   app.add_option("--guard", options->guard, "put one sample in N between guard pages (default 0: none)")
       ->type_name("N");
   app.add_option("--seed", options->seed, "seed of the sampler, for runs that repeat (default 0: from the clock)")

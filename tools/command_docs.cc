@@ -23,7 +23,8 @@ std::string Join(const std::vector<std::string>& words, const char* separator) {
   return joined;
 }
 
-// Roff: a backslash starts an escape, a leading dot or quote a request, and a plain hyphen may become a typographic one.
+// Roff: a backslash starts an escape, a leading dot or quote a request, and a plain hyphen may become a typographic
+// one.
 std::string Roff(const std::string& text) {
   std::string out;
   bool line_start = true;

@@ -32,8 +32,8 @@ struct Command {
   const char* description;           // for --help and the man page: sentences, paragraphs separated by "\n\n"
   RunFunction (*define)(CLI::App&);  // adds the options
   ExitStatus usage_status = ExitStatus::kUsage;  // what a wrong option exits with
-  bool hidden = false;               // not in lists, man page and completion
-  bool takes_command = false;        // `-- CMD...`: see TrailingCommand
+  bool hidden = false;                           // not in lists, man page and completion
+  bool takes_command = false;                    // `-- CMD...`: see TrailingCommand
 };
 
 // For commands that end in `[--] CMD...`: CMD and its arguments, word for word. Filled before the command runs.

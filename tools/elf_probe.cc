@@ -28,7 +28,7 @@ constexpr uint16_t kMachine = EM_AARCH64;
 class File {
  public:
   explicit File(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    struct stat s{};
+    struct stat s {};
     if (fd_ >= 0 && fstat(fd_, &s) == 0 && S_ISREG(s.st_mode)) bytes_ = static_cast<uint64_t>(s.st_size);
   }
   ~File() {
@@ -108,7 +108,8 @@ void ReadSymbols(const File& file, const Elf64_Ehdr& header, ProgramProbe* probe
   if (header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shnum > kMaxHeaders) return;
   const auto sections = file.ReadTable<Elf64_Shdr>(header.e_shoff, uint64_t{header.e_shnum} * sizeof(Elf64_Shdr));
   for (const Elf64_Shdr& section : sections) {
-    if ((section.sh_type != SHT_DYNSYM && section.sh_type != SHT_SYMTAB) || section.sh_link >= sections.size()) continue;
+    if ((section.sh_type != SHT_DYNSYM && section.sh_type != SHT_SYMTAB) || section.sh_link >= sections.size())
+      continue;
     const Elf64_Shdr& names = sections[section.sh_link];
     const auto strings = file.ReadTable<char>(names.sh_offset, names.sh_size);
     for (const Elf64_Sym& symbol : file.ReadTable<Elf64_Sym>(section.sh_offset, section.sh_size)) {
@@ -144,12 +145,11 @@ void ReadElf(const File& file, ProgramProbe* probe) {
 }
 
 void ReadRights(ProgramProbe* probe) {
-  struct stat s{};
+  struct stat s {};
   if (stat(probe->path.c_str(), &s) != 0) return;
   probe->set_id = ((s.st_mode & S_ISUID) != 0 && s.st_uid != getuid()) ||
                   ((s.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && s.st_gid != getgid());
-  probe->capabilities =
-      getuid() != 0 && getxattr(probe->path.c_str(), "security.capability", nullptr, 0) > 0;
+  probe->capabilities = getuid() != 0 && getxattr(probe->path.c_str(), "security.capability", nullptr, 0) > 0;
 }
 
 bool StartsWith(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
@@ -188,8 +188,9 @@ void Judge(ProgramProbe* probe) {
                                                    "run it as root");
   }
   if (!probe->sanitizer.empty()) {
-    return say(Verdict::kNoEffect, "is built with " + probe->sanitizer + ", which brings its own malloc; "
-                                                                         "record a build without it");
+    return say(Verdict::kNoEffect, "is built with " + probe->sanitizer +
+                                       ", which brings its own malloc; "
+                                       "record a build without it");
   }
   if (probe->own_malloc) {
     return say(Verdict::kNoEffect,
@@ -215,7 +216,8 @@ bool ParseShebang(const char* head, size_t bytes, std::string* interpreter, std:
 
 // The program that `env ARGUMENT` starts; empty when there is more to it than a name.
 std::string ProgramOfEnv(std::string argument) {
-  if (StartsWith(argument, "-S")) argument = argument.substr(std::min(argument.find_first_not_of(" \t", 2), argument.size()));
+  if (StartsWith(argument, "-S"))
+    argument = argument.substr(std::min(argument.find_first_not_of(" \t", 2), argument.size()));
   const std::string name = argument.substr(0, argument.find_first_of(" \t"));
   if (name.empty() || name[0] == '-' || name.find('=') != std::string::npos) return {};
   bool denied = false;
@@ -255,7 +257,7 @@ ProgramProbe ProbeProgram(const std::string& path) {
 std::string FindProgram(const std::string& name, bool* denied) {
   *denied = false;
   const auto usable = [denied](const std::string& path) {
-    struct stat s{};
+    struct stat s {};
     if (stat(path.c_str(), &s) != 0) {
       if (errno == EACCES) *denied = true;
       return false;

@@ -25,7 +25,7 @@ struct ProgramProbe {
   bool elf = false;
   bool same_machine = false;  // class and machine of this tool
   bool own_malloc = false;
-  bool set_id = false;        // would run with other rights than ours
+  bool set_id = false;  // would run with other rights than ours
   bool capabilities = false;
   Verdict verdict = Verdict::kUnknown;
   std::string reason;  // one clause about the program, "is statically linked, ..."; empty when it works

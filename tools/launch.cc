@@ -9,6 +9,18 @@
 #include <cstdlib>
 
 namespace tidemark {
+namespace {
+
+// True when `awaited` was among them; then *status is its own.
+bool ReapOrphans(pid_t awaited, int* status) {
+  for (;;) {
+    const pid_t ended = waitpid(-1, status, WNOHANG);
+    if (ended == awaited) return true;
+    if (ended <= 0) return false;
+  }
+}
+
+}  // namespace
 
 Launcher::Launcher() {
   const auto set = [this](int signal, void (*handler)(int)) {
@@ -121,6 +133,8 @@ int Launcher::Wait() {
     const pid_t ended = waitpid(pid_, &status, WNOHANG);
     if (ended == pid_) return status;
     if (ended < 0 && errno != EINTR) return 0;
+    // As the first process of a container the orphans are ours, as they would have been the command's.
+    if (getpid() == 1 && ReapOrphans(pid_, &status)) return status;
     signalfd_siginfo info{};
     if (read(signals_, &info, sizeof info) != sizeof info) {
       if (errno == EINTR) continue;

@@ -40,9 +40,9 @@ class Launcher {
   };
   std::vector<Saved> saved_;
   sigset_t saved_mask_;
-  sigset_t forwarded_;  // what signals_ reports
-  int signals_ = -1;    // signalfd
-  int gate_ = -1;       // write end: one byte lets the child exec
+  sigset_t forwarded_;   // what signals_ reports
+  int signals_ = -1;     // signalfd
+  int gate_ = -1;        // write end: one byte lets the child exec
   int exec_error_ = -1;  // read end: errno of a failed exec; end of file after a good one
   pid_t pid_ = 0;
 };

@@ -20,7 +20,7 @@ bool NeedsLink(const std::string& path) { return path.find_first_of(" :$\t\n") !
 std::string Resolved(const std::string& path) {
   char buffer[PATH_MAX];
   return access(path.c_str(), R_OK) == 0 && realpath(path.c_str(), buffer) != nullptr ? std::string(buffer)
-                                                                                     : std::string();
+                                                                                      : std::string();
 }
 
 }  // namespace
@@ -29,8 +29,9 @@ Result<std::string> FindLibrary() {
   if (const char* named = std::getenv("TIDEMARK_LIBRARY"); named != nullptr && named[0] != '\0') {
     const std::string path = Resolved(named);
     if (path.empty()) {
-      return Error{ExitStatus::kCouldNotCheck, std::string("TIDEMARK_LIBRARY names ") + named + ", which cannot be read: " +
-                                                   std::strerror(errno) + "; correct or unset it"};
+      return Error{ExitStatus::kCouldNotCheck, std::string("TIDEMARK_LIBRARY names ") + named +
+                                                   ", which cannot be read: " + std::strerror(errno) +
+                                                   "; correct or unset it"};
     }
     return path;
   }

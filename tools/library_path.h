@@ -15,8 +15,8 @@ namespace tidemark {
 Result<std::string> FindLibrary();
 
 struct PreloadPath {
-  std::string path;                   // without space and colon
-  std::vector<std::string> made;      // what was created for it: the link, then its directory
+  std::string path;               // without space and colon
+  std::vector<std::string> made;  // what was created for it: the link, then its directory
 };
 Result<PreloadPath> MakePreloadPath(const std::string& library);
 

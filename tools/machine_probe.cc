@@ -134,8 +134,9 @@ std::vector<Finding> ProbeLibrary() {
     return findings;
   }
   findings.push_back({"preload-path", Outcome::kGood,
-                      preload->made.empty() ? "LD_PRELOAD can hold the path"
-                                            : "LD_PRELOAD cannot hold the path; a link in a private directory is used"});
+                      preload->made.empty()
+                          ? "LD_PRELOAD can hold the path"
+                          : "LD_PRELOAD cannot hold the path; a link in a private directory is used"});
   findings.push_back(ProbeAttach(preload->path));
   for (const std::string& path : preload->made) {
     if (unlink(path.c_str()) != 0) rmdir(path.c_str());

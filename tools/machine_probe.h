@@ -10,7 +10,7 @@ namespace tidemark {
 
 struct Finding {
   enum class Outcome { kGood, kBad, kUnknown };
-  std::string name;    // stable, for --json
+  std::string name;  // stable, for --json
   Outcome outcome = Outcome::kGood;
   std::string detail;  // a clause; for a bad one also what to do
 };

@@ -114,9 +114,9 @@ int Main(int argc, char** argv) {
       return FlushStdout() ? 0 : static_cast<int>(ExitStatus::kCouldNotCheck);
     }
     const std::string where = chosen == nullptr ? "" : std::string(chosen->name) + ": ";
-    return UsageError(where + error.what() + " (see tidemark " + (chosen ? std::string(chosen->name) + " " : "") +
-                          "--help)",
-                      chosen == nullptr ? ExitStatus::kUsage : chosen->usage_status);
+    return UsageError(
+        where + error.what() + " (see tidemark " + (chosen ? std::string(chosen->name) + " " : "") + "--help)",
+        chosen == nullptr ? ExitStatus::kUsage : chosen->usage_status);
   }
   if (!completion.empty()) {
     std::fputs((completion == "bash" ? BashCompletion(commands) : ZshCompletion(commands)).c_str(), stdout);

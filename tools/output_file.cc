@@ -25,7 +25,11 @@ Result<bool> CheckOutput(const std::string& path) {
   if (path.empty() || path.back() == '/') {
     return Error{ExitStatus::kUsage, "-o needs the name of a file, not '" + path + "'"};
   }
-  struct stat s{};
+  if (path == "-") {
+    return Error{ExitStatus::kUsage,
+                 "a trace cannot go to standard output, which is the command's; name a file with -o"};
+  }
+  struct stat s {};
   if (lstat(path.c_str(), &s) != 0) {
     if (errno != ENOENT && errno != ENOTDIR) {
       return Error{ExitStatus::kUnreadable, path + " cannot be looked at: " + std::strerror(errno)};
@@ -36,7 +40,9 @@ Result<bool> CheckOutput(const std::string& path) {
   }
   const std::string advice = "; remove it or name another file with -o";
   if (!S_ISREG(s.st_mode)) {
-    const char* what = S_ISDIR(s.st_mode) ? "a directory" : S_ISLNK(s.st_mode) ? "a symbolic link" : "not a regular file";
+    const char* what = S_ISDIR(s.st_mode)   ? "a directory"
+                       : S_ISLNK(s.st_mode) ? "a symbolic link"
+                                            : "not a regular file";
     return Error{ExitStatus::kUnreadable, path + " exists and is " + what + advice};
   }
   char magic[sizeof kTraceMagic] = {};
@@ -61,7 +67,7 @@ std::string DefaultOutput(const std::string& program, int pid) {
     if (!plain) c = '_';
   }
   const std::string path = "tidemark." + name + "." + std::to_string(pid) + ".tmk";
-  struct stat s{};
+  struct stat s {};
   for (unsigned number = 2;; ++number) {
     const std::string candidate = number == 2 ? path : NumberedName(path, number - 1);
     if (lstat(candidate.c_str(), &s) != 0) return candidate;

@@ -170,7 +170,7 @@ TEST_F(CollectorTest, WritesEveryEventAndTheExitStatus) {
     ASSERT_EQ(events[2 * i - 2].size, i);
     ASSERT_EQ(events[2 * i - 1].address, i * 16);
   }
-  struct stat s{};
+  struct stat s {};
   ASSERT_EQ(stat(options_.output.c_str(), &s), 0);
   EXPECT_EQ(s.st_mode & 0777, 0600u);
   EXPECT_TRUE(CollectorEnds());
@@ -213,9 +213,9 @@ TEST_F(CollectorTest, AnExecEndsOneTraceAndStartsTheNext) {
   auto third = Open(options_.output + "." + std::to_string(pid) + ".3");
   ASSERT_TRUE(first && second && third);
   EXPECT_EQ(first->end()["exit"]["kind"], "exec");
-  EXPECT_EQ(first->info()["image"], 1);
+  EXPECT_EQ(first->info()["image"], 0);
   EXPECT_EQ(second->end()["exit"]["kind"], "exec");
-  EXPECT_EQ(second->info()["image"], 2);
+  EXPECT_EQ(second->info()["image"], 1);
   EXPECT_EQ(third->end()["exit"]["kind"], "exited");
 }
 
@@ -403,6 +403,9 @@ TEST_F(CollectorTest, AFullDiskIsReportedAndLeavesAReadablePrefix) {
   const size_t readable = Events(*trace).size();
   EXPECT_GT(readable, 0u);
   EXPECT_EQ(readable + report.unwritten, kEvents);
+  if (!trace->end().is_null()) {
+    EXPECT_EQ(trace->end()["received"]["alloc"], readable);
+  }
 }
 
 TEST_F(CollectorTest, SurvivesAHostileProcess) {
@@ -414,7 +417,8 @@ TEST_F(CollectorTest, SurvivesAHostileProcess) {
     const uint64_t end_ms = 500;
     const auto start = std::chrono::steady_clock::now();
     while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(end_ms)) {
-      for (int i = 0; i < 10'000; ++i) words[random() % (producer.bytes() / 8)] = random() % 3 ? random() % 16 : random();
+      for (int i = 0; i < 10'000; ++i)
+        words[random() % (producer.bytes() / 8)] = random() % 3 ? random() % 16 : random();
     }
     return 0;
   });

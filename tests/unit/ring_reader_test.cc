@@ -51,7 +51,7 @@ TEST_F(RingReaderTest, SegmentIsSealedAndAllocated) {
   EXPECT_EQ(fcntl(fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
             F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   EXPECT_NE(ftruncate(fd, 4096), 0);
-  struct stat s{};
+  struct stat s {};
   ASSERT_EQ(fstat(fd, &s), 0);
   EXPECT_GE(static_cast<uint64_t>(s.st_blocks) * 512, segment_->layout().segment_bytes);
   EXPECT_LE(segment_->layout().segment_bytes, 256u << 10);
@@ -179,7 +179,7 @@ TEST_F(RingReaderTest, RetiresDeadThreads) {
 TEST_F(RingReaderTest, ARecordThatDoesNotFitEndsItsChunkOnly) {
   auto bad = producer_.NewThread(0, 42);
   bad.Alloc(16, 1);
-  bad.Put({1});                       // kAlloc needs two words
+  bad.Put({1});  // kAlloc needs two words
   auto good = producer_.NewThread(1, 43);
   good.Alloc(32, 2);
   DrainAll();
