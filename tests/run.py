@@ -190,9 +190,20 @@ def build_environment(build):
     return {"TIDEMARK_SOURCE_DIR": str(ROOT), "TIDEMARK_BUILD_DIR": str(build), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def meson_tests(build):
-    output = subprocess.run(["meson", "introspect", "--tests", str(build)], check=True, capture_output=True, text=True)
+def introspect(build, what):
+    output = subprocess.run(["meson", "introspect", what, str(build)], check=True, capture_output=True, text=True)
     return json.loads(output.stdout)
+
+
+def meson_tests(build):
+    return introspect(build, "--tests")
+
+
+def ninja_targets(build, suites):
+    """What the tests of these suites need built: their programs and what they name as dependencies."""
+    needed = {target for test in meson_tests(build) if set(suites_of(test)) & set(suites) for target in test["depends"]}
+    return [os.path.relpath(file, build) for target in introspect(build, "--targets") if target["id"] in needed
+            for file in target["filename"]]
 
 
 def suites_of(test):
@@ -245,8 +256,7 @@ def build_with_sanitizer(name):
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
             return build, Case("(build)", FAILED, detail=tail(result.stdout + result.stderr))
-    targets = [os.path.relpath(test["cmd"][0], build) for test in meson_tests(build)
-               if set(suites_of(test)) & set(suites)]
+    targets = ninja_targets(build, suites)
     if targets:
         result = subprocess.run(["ninja", "-C", str(build), "-j", str(os.cpu_count()), *targets], capture_output=True,
                                 text=True)
