@@ -26,6 +26,7 @@ case $1 in
     shift
     command -v "$1" >/dev/null || exit 127
     echo data >"$out"
+    [[ ! ${CHILD:-} ]] || echo "much more data" >"$out.$CHILD"
     exec "$@" ;;
   report) echo "hotspots of $2" ;;
   flamegraph) echo svg >"$4" ;;
@@ -72,6 +73,14 @@ class DevTest(unittest.TestCase):
         graph, = self.cwd.glob("tidemark.sh.*.svg")
         for expected in (f"hotspots of {trace.name}", str(trace), str(graph)):
             self.assertIn(expected, result.stderr)
+
+    def test_run_shows_the_largest_trace_of_this_run(self):
+        (self.cwd / "w.tmk.1").write_text("the largest of all, but of an earlier run")
+        os.utime(self.cwd / "w.tmk.1", (1, 1))
+        result = self.dev("run", "-o", "w.tmk", "--", "true", CHILD="77")
+        self.assertIn("hotspots of w.tmk.77", result.stderr)
+        self.assertIn("2 traces were written", result.stderr)
+        self.assertTrue((self.cwd / "w.svg").exists())
 
     def test_run_reports_on_a_killed_command(self):
         result = self.dev("run", "-o", "k.tmk", "--", "sh", "-c", "kill -TERM $$")
