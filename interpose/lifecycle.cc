@@ -45,7 +45,9 @@ size_t EarlyUsableSize(void* block) {
   return (chunk & ~size_t{7}) - (mapped ? 16 : 8);
 }
 
-NextAllocator next = {__libc_malloc, __libc_calloc, __libc_realloc, __libc_memalign, __libc_free, EarlyUsableSize};
+constexpr NextAllocator kGlibc = {__libc_malloc,   __libc_calloc, __libc_realloc,
+                                  __libc_memalign, __libc_free,   EarlyUsableSize};
+NextAllocator next = kGlibc;
 
 constexpr uint32_t kMaxEarly = 4096;
 std::atomic<void*> early_blocks[kMaxEarly];
@@ -150,8 +152,9 @@ void TakeOver(const Options& options, const char* options_text, char** environme
 
 // Runs before every other constructor of the process (-z initfirst), as the loader calls it: with the arguments, since
 // libc has not stored its environ yet.
-__attribute__((constructor)) void Construct(int, char**, char** environment) {
+__attribute__((constructor)) void Construct(int, char** arguments, char** environment) {
   const int saved_errno = errno;
+  process_entry_sp = reinterpret_cast<uintptr_t>(arguments) - sizeof(uintptr_t);
   // heap::Start() opens a library; that runs libc's own initialiser, before its turn, with environ as it is now. A null
   // one would stay null for the life of the process.
   if (environ == nullptr) environ = environment;
@@ -173,7 +176,8 @@ __attribute__((destructor)) void Destruct() {
 
 }  // namespace
 
-const NextAllocator& Next() { return next; }
+// Early blocks are glibc's even after the next allocator is known: IsEarly() promises so.
+const NextAllocator& Next() { return phase == Phase::kEarly ? kGlibc : next; }
 
 void RememberEarly(void* block) {
   if (block == nullptr) return;

@@ -17,7 +17,8 @@ namespace tidemark::lifecycle {
 enum class Phase { kEarly, kForward, kOurs };
 extern Phase phase;
 
-// The allocator behind us: what the program would use without tidemark.
+// The allocator behind us: what the program would use without tidemark (another library's, if the program brings one),
+// and before the constructor glibc's own.
 struct NextAllocator {
   void* (*malloc)(size_t);
   void* (*calloc)(size_t, size_t);

@@ -47,7 +47,7 @@ class ErrnoKeeper {
 // The recorder's guard around one event.
 class Report {
  public:
-  explicit Report(const UnwindStart& from) : thread_(recorder::Enter(from.sp)) {}
+  Report(const UnwindStart& from, EventKind kind) : thread_(recorder::Enter(from.sp, kind)) {}
   ~Report() {
     if (thread_ != nullptr) recorder::Leave(thread_);
   }
@@ -112,7 +112,7 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
   const int saved_errno = errno;
   void* block;
   {
-    Report report(from);
+    Report report(from, kKindAlloc);
     ThreadState* thread = report.thread();
     if (thread == nullptr) {
       StopRecording();
@@ -145,14 +145,14 @@ void FreeSlow(void* block, const UnwindStart& from) {
   const ErrnoKeeper keep_errno;
   if (heap::Owns(block)) {
     {
-      Report report(from);
+      Report report(from, kKindFree);
       if (report.thread() != nullptr) recorder::OnFree(report.thread(), block);
       else StopRecording();
     }
     return heap::Free(block);
   }
   if (region::Contains(block)) {
-    Report report(from);
+    Report report(from, kKindFree);
     ThreadState* thread = report.thread();
     if (region::IsLive(block)) {
       if (thread != nullptr) recorder::OnFree(thread, block);
@@ -169,7 +169,7 @@ void FreeSlow(void* block, const UnwindStart& from) {
 // of its own, and the end of the old one.
 void* ReallocateFromRegion(Api api, void* block, size_t size, const UnwindStart& from) {
   if (!region::IsLive(block)) {
-    Report report(from);
+    Report report(from, kKindRealloc);
     if (report.thread() != nullptr) recorder::OnHeapError(report.thread(), HeapError::kInvalidFree, block, from);
     return OutOfMemory();
   }
@@ -193,7 +193,7 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
   const int saved_errno = errno;
   void* moved;
   if (heap::Owns(block)) {
-    Report report(from);
+    Report report(from, kKindRealloc);
     ThreadState* thread = report.thread();
     if (thread != nullptr && IsFullMode()) {
       const uint64_t before = os::Tsc();
@@ -303,7 +303,7 @@ TIDEMARK_EXPORT int tidemark_is_recording(void) { return recorder::IsRecording()
 
 TIDEMARK_EXPORT void tidemark_mark(const char* text) {
   if (text == nullptr || lifecycle::phase != Phase::kOurs) return;
-  Report report(CALLER());
+  Report report(CALLER(), kKindAlloc);
   if (report.thread() != nullptr) recorder::OnMark(report.thread(), text);
 }
 

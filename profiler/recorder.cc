@@ -167,7 +167,7 @@ Start Begin(const Options& options, const char* options_text, bool bypassed) {
 
 bool IsRecording() { return recording.load(std::memory_order_relaxed); }
 
-ThreadState* Enter(uintptr_t sp) {
+ThreadState* Enter(uintptr_t sp, EventKind kind) {
   if (!recording.load(std::memory_order_acquire)) return nullptr;
   if (fork_page->owner.load(std::memory_order_relaxed) != kOurs) [[unlikely]] {
     if (!AdoptChild()) return nullptr;
@@ -175,11 +175,14 @@ ThreadState* Enter(uintptr_t sp) {
   ThreadState* thread = this_thread;
   if (thread == nullptr) [[unlikely]] {
     thread = ClaimSlot();
-    if (thread == nullptr) return nullptr;
+    if (thread == nullptr) {
+      session.header->dropped_no_slot[kind].fetch_add(1, std::memory_order_relaxed);
+      return nullptr;
+    }
   }
   if (thread->busy_sp != 0) [[unlikely]] {
     if (IsNested(thread->busy_sp, sp)) {
-      Add(thread->slot->skipped[0], 1);
+      Add(thread->slot->skipped[kind], 1);
       return nullptr;
     }
   }

@@ -26,7 +26,8 @@ Start Begin(const Options& options, const char* options_text, bool bypassed);
 bool IsRecording();
 
 // The calling thread's state, or nullptr: stay out (nested hook, no session, no thread slot). `sp`: the hook's frame.
-ThreadState* Enter(uintptr_t sp);
+// An event of `kind` that is kept out is counted.
+ThreadState* Enter(uintptr_t sp, EventKind kind);
 inline void Leave(ThreadState* thread) { thread->busy_sp = 0; }
 
 void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from);

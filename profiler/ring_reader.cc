@@ -381,8 +381,8 @@ SessionCounters RingReader::Counters() const {
     for (uint32_t kind = 0; kind < kKindCount; ++kind) {
       sum.events[kind] += s.events[kind].load(kRelaxed);
       sum.dropped[kind] += s.dropped[kind].load(kRelaxed);
+      sum.skipped[kind] += s.skipped[kind].load(kRelaxed);
     }
-    sum.skipped += s.skipped[0].load(kRelaxed);
     sum.allocated_bytes += s.allocated_bytes.load(kRelaxed);
     sum.stacks += s.stacks.load(kRelaxed);
     sum.frames_walked += s.frames_walked.load(kRelaxed);

@@ -91,10 +91,9 @@ struct alignas(64) ThreadSlot {
   std::atomic<uint64_t> fp_guesses;     // frames without CFI that were stepped by frame pointer
   // Events not looked at because they came from inside a hook (a signal handler that allocates while the thread was
   // recording). observed = events + dropped + skipped.
-  std::atomic<uint64_t> skipped[1];
-  std::atomic<uint64_t> reserved[1];
+  std::atomic<uint64_t> skipped[kKindCount];
 };
-static_assert(sizeof(ThreadSlot) == 128);
+static_assert(sizeof(ThreadSlot) == 192);
 inline constexpr uint32_t kSlotDead = 0xffffffff;
 
 // State of a chunk. Only the host moves free -> open -> closed; only the collector moves closed -> free.

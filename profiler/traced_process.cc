@@ -241,7 +241,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
       {"recorded", ByKind(counters.events)},
       {"received", ByKind(written)},
       {"dropped", ByKind(counters.dropped)},
-      {"skipped", {{"events", counters.skipped}}},  // of unknown kind: they were not looked at
+      {"skipped", ByKind(counters.skipped)},
       {"unwind",
        {{"stacks", counters.stacks},
         {"frames_walked", counters.frames_walked},

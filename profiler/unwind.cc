@@ -8,10 +8,10 @@
 #include "profiler/ring_writer.h"
 #include "profiler/stack_table.h"
 
-// The stack pointer that the kernel started the process with (ld.so).
-extern "C" void* __libc_stack_end;
-
 namespace tidemark {
+
+uintptr_t process_entry_sp = 0;
+
 namespace {
 
 // ---- Level 2: rules.
@@ -251,8 +251,7 @@ class Walker {
 
   // The loader's entry code has no call frame information, and needs none: the kernel started the process there.
   bool IsProcessEntry() const {
-    const uintptr_t end = reinterpret_cast<uintptr_t>(__libc_stack_end);
-    return at_.sp <= end && end - at_.sp <= 32;
+    return at_.sp <= process_entry_sp && process_entry_sp - at_.sp <= 32;
   }
 
   Walk StepEvaluated(StackFrame* frame, bool have_row, CfiRow* row) {

@@ -23,6 +23,9 @@ struct UnwindStart {
   uintptr_t ip, sp, bp;
 };
 
+// The stack pointer that the kernel started the process with: the address of argc, right below argv. Set once, early.
+extern uintptr_t process_entry_sp;
+
 // Starts with an empty rule cache; false: no memory. Call it for each new session, since modules are published when
 // their first rule is looked up.
 bool ResetUnwinder();

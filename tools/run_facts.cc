@@ -120,7 +120,8 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
     // A trace without an end still has what its gap records say.
     it.dropped = std::max(Number(Child(end, "dropped"), kEventKindNames[kind]), model.oddities().lost[kind]);
     const uint64_t handed_over = Number(Child(end, "recorded"), kEventKindNames[kind]);
-    it.skipped = handed_over > it.recorded ? handed_over - it.recorded : 0;
+    const uint64_t missing = handed_over > it.recorded ? handed_over - it.recorded : 0;
+    it.skipped = missing + Number(Child(end, "skipped"), kEventKindNames[kind]);
   }
   facts.duration_ns = model.last_ns();
   if (facts.complete) {

@@ -20,7 +20,7 @@ inline constexpr const char* kEventKindNames[kKindCount] = {"alloc", "free", "re
 struct Conservation {
   uint64_t recorded = 0;  // in the trace, as read
   uint64_t dropped = 0;   // by the process: no room in the ring
-  uint64_t skipped = 0;   // the process handed them over, but they are not in the trace
+  uint64_t skipped = 0;   // not looked at (nested in a hook), or handed over but not in the trace
   uint64_t observed() const { return recorded + dropped + skipped; }
   uint64_t lost() const { return dropped + skipped; }
 };

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BUILD = Path(os.environ.get("TIDEMARK_BUILD", ROOT / "build"))
+BUILD = Path(os.environ.get("TIDEMARK_BUILD_DIR", ROOT / "build"))
 TOOL = BUILD / "tools" / "tidemark"
 LIBRARY = BUILD / "interpose" / "libtidemark.so"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -70,8 +70,8 @@ def record(command, *options, mode="full", environment=None, stdin=None, check=T
     """Runs `command` under `tidemark record`; returns (finished process, trace of the command itself)."""
     path = Path(tempfile.mkdtemp(dir=SCRATCH)) / "trace.tmk"
     done = subprocess.run([TOOL, "record", "--mode", mode, "-o", path, *options, "--", *map(str, command)],
-                          capture_output=True, env=environment or clean_environment(), input=stdin, timeout=timeout,
-                          cwd=cwd)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment or clean_environment(),
+                          timeout=timeout, cwd=cwd, **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}))
     if check and done.returncode != 0:
         raise AssertionError(f"record {command}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")
     return done, Trace(path)
