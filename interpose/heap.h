@@ -5,8 +5,8 @@
 // library of its own, taking over operator new with a version that aborts instead of throwing (hazards F3, F4, A4).
 //
 // The heap lives in one range reserved at start and handed to mimalloc as its only arena (limit_os_alloc). So "is this
-// pointer ours" is one comparison, foreign pointers cost nothing to detect, and freeing needs no lookup. When nothing can
-// be reserved (small RLIMIT_AS) the process keeps glibc's heap and is not recorded.
+// pointer ours" is one comparison, foreign pointers cost nothing to detect, and freeing needs no lookup. When nothing
+// can be reserved (small RLIMIT_AS) the process keeps glibc's heap and is not recorded.
 //
 // Context: any thread after Start(); may call mmap-like system calls. This is the only file that knows mimalloc.
 #pragma once

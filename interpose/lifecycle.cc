@@ -122,13 +122,16 @@ void TakeOver(const Options& options, const char* options_text, char** environme
   RememberExecutable(AuxiliaryValue(environment, AT_PHDR), AuxiliaryValue(environment, AT_PHNUM));
   if (bypassed) {
     phase = Phase::kForward;
-    if (options.session[0] != 0) recorder::Begin(options, options_text, true);
-    else if (options.present) Complain("this program brings its own malloc, the preload has no effect on it");
+    if (options.session[0] != 0)
+      recorder::Begin(options, options_text, true);
+    else if (options.present)
+      Complain("this program brings its own malloc, the preload has no effect on it");
     return;
   }
   if (!heap::Start()) {
     phase = Phase::kForward;
-    if (options.present) Complain("libmimalloc.so.2 is missing, of another version, or address space is limited too tightly");
+    if (options.present)
+      Complain("libmimalloc.so.2 is missing, of another version, or address space is limited too tightly");
     return;
   }
   const bool have_region = region::Start();
@@ -137,8 +140,9 @@ void TakeOver(const Options& options, const char* options_text, char** environme
     const recorder::Start start = recorder::Begin(options, options_text, false);
     full = start == recorder::Start::kRecording && options.mode == Mode::kFull;
     if (start == recorder::Start::kNoCollector) {
-      Complain(options.session[0] != 0 ? "the collector does not answer"
-                                       : "the tidemark program was not found beside the library, or could not be started");
+      Complain(options.session[0] != 0
+                   ? "the collector does not answer"
+                   : "the tidemark program was not found beside the library, or could not be started");
     }
     if (start == recorder::Start::kNoMemory) Complain("not enough memory for the profiler's tables");
     if (options.error[0] != 0) Complain(options.error);

@@ -18,7 +18,8 @@ constexpr uint32_t kGuardSlots = 64;
 constexpr size_t kGuardZoneBytes = (2 * kGuardSlots + 1) * kPage;  // a guard page before, between and after
 constexpr size_t kRunZoneBytes = size_t{60} << 30;
 constexpr uint32_t kRunPages = kRunZoneBytes / kPage;
-constexpr size_t kRegionBytes = kSlabZoneBytes + ((kGuardZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
+constexpr size_t kRegionBytes =
+    kSlabZoneBytes + ((kGuardZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
 constexpr size_t kCommitStep = 1 << 20;
 // Pages of freed runs that stay resident for the next sample; more goes back to the system.
 constexpr size_t kRetainedBytes = 8 << 20;
@@ -48,7 +49,7 @@ struct Run {                    // at the index of the page that the block start
   uint32_t first_page, pages;   // of the whole run (over-aligned blocks start later)
   std::atomic<uint32_t> next;   // in the stack of free runs: index + 1; at first_page
   uint64_t requested;
-  uint32_t dirty;               // pages may hold old bytes; at first_page
+  uint32_t dirty;  // pages may hold old bytes; at first_page
   uint32_t reserved;
 };
 constexpr uint32_t kRunClasses = 8 * 32;
@@ -75,7 +76,8 @@ bool Commit(uintptr_t zone, size_t end, size_t limit, std::atomic<size_t>* commi
   if (end <= done) return true;
   size_t target = (end + kCommitStep - 1) & ~(kCommitStep - 1);
   if (target > limit) target = limit;
-  if (os::IsError(os::Protect(reinterpret_cast<void*>(zone + done), target - done, PROT_READ | PROT_WRITE))) return false;
+  if (os::IsError(os::Protect(reinterpret_cast<void*>(zone + done), target - done, PROT_READ | PROT_WRITE)))
+    return false;
   while (done < target && !committed->compare_exchange_weak(done, target, std::memory_order_release)) {
   }
   return true;
@@ -334,9 +336,12 @@ bool IsLive(const void* block) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(block);
   SlabPlace place;
   switch (ZoneOf(address)) {
-    case Zone::kSlab: return FindInSlab(address, &place);
-    case Zone::kGuard: return FindGuard(address) != nullptr;
-    case Zone::kRun: return FindRun(address) != nullptr;
+    case Zone::kSlab:
+      return FindInSlab(address, &place);
+    case Zone::kGuard:
+      return FindGuard(address) != nullptr;
+    case Zone::kRun:
+      return FindRun(address) != nullptr;
   }
   return false;
 }

@@ -8,8 +8,8 @@
 // Metadata lies beside the range, never in or next to a block: an overflowing program cannot damage it and what
 // malloc_usable_size reports can be used to the last byte.
 //
-// Context: any thread, signal-safe; system calls when fresh memory is committed, guarded slots change and large runs are
-// given back.
+// Context: any thread, signal-safe; system calls when fresh memory is committed, guarded slots change and large runs
+// are given back.
 #pragma once
 
 #include <cstddef>

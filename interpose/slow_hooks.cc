@@ -21,9 +21,9 @@
 
 // The application's state after this function returns: this file keeps frame pointers, so the frame begins with the
 // caller's rbp and the return address.
-#define CALLER()                                                                            \
-  (::tidemark::UnwindStart{reinterpret_cast<uintptr_t>(__builtin_return_address(0)),        \
-                           reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) + 16,    \
+#define CALLER()                                                                         \
+  (::tidemark::UnwindStart{reinterpret_cast<uintptr_t>(__builtin_return_address(0)),     \
+                           reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) + 16, \
                            *static_cast<const uintptr_t*>(__builtin_frame_address(0))})
 
 namespace tidemark {
@@ -141,13 +141,16 @@ extern "C" void* __libc_realloc(void*, size_t);
 
 void FreeSlow(void* block, const UnwindStart& from) {
   if (block == nullptr) return;
-  if (lifecycle::phase == Phase::kForward) return lifecycle::IsEarly(block) ? __libc_free(block) : lifecycle::Next().free(block);
+  if (lifecycle::phase == Phase::kForward)
+    return lifecycle::IsEarly(block) ? __libc_free(block) : lifecycle::Next().free(block);
   const ErrnoKeeper keep_errno;
   if (heap::Owns(block)) {
     {
       Report report(from, kKindFree);
-      if (report.thread() != nullptr) recorder::OnFree(report.thread(), block);
-      else StopRecording();
+      if (report.thread() != nullptr)
+        recorder::OnFree(report.thread(), block);
+      else
+        StopRecording();
     }
     return heap::Free(block);
   }

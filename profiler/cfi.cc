@@ -71,20 +71,43 @@ bool ReadEncoded(Cursor* in, uint8_t encoding, uintptr_t data_base, uintptr_t* v
   const uintptr_t position = reinterpret_cast<uintptr_t>(in->at());
   uintptr_t base = 0;
   switch (encoding & 0x70) {
-    case 0x00: break;
-    case 0x10: base = position; break;   // pcrel
-    case 0x30: base = data_base; break;  // datarel
-    default: return false;
+    case 0x00:
+      break;
+    case 0x10:
+      base = position;
+      break;  // pcrel
+    case 0x30:
+      base = data_base;
+      break;  // datarel
+    default:
+      return false;
   }
   switch (encoding & 0x0f) {
-    case 0x00: case 0x04: case 0x0c: *value = base + in->Fixed<uint64_t>(); break;
-    case 0x01: *value = base + in->Uleb(); break;
-    case 0x02: *value = base + in->Fixed<uint16_t>(); break;
-    case 0x03: *value = base + in->Fixed<uint32_t>(); break;
-    case 0x09: *value = base + static_cast<uintptr_t>(in->Sleb()); break;
-    case 0x0a: *value = base + static_cast<uintptr_t>(static_cast<intptr_t>(in->Fixed<int16_t>())); break;
-    case 0x0b: *value = base + static_cast<uintptr_t>(static_cast<intptr_t>(in->Fixed<int32_t>())); break;
-    default: return false;
+    case 0x00:
+    case 0x04:
+    case 0x0c:
+      *value = base + in->Fixed<uint64_t>();
+      break;
+    case 0x01:
+      *value = base + in->Uleb();
+      break;
+    case 0x02:
+      *value = base + in->Fixed<uint16_t>();
+      break;
+    case 0x03:
+      *value = base + in->Fixed<uint32_t>();
+      break;
+    case 0x09:
+      *value = base + static_cast<uintptr_t>(in->Sleb());
+      break;
+    case 0x0a:
+      *value = base + static_cast<uintptr_t>(static_cast<intptr_t>(in->Fixed<int16_t>()));
+      break;
+    case 0x0b:
+      *value = base + static_cast<uintptr_t>(static_cast<intptr_t>(in->Fixed<int32_t>()));
+      break;
+    default:
+      return false;
   }
   return in->ok();
 }
@@ -132,8 +155,12 @@ bool ParseCie(const uint8_t* at, const uint8_t* limit, Cie* cie) {
     const uint8_t* after = in.at() + bytes;
     for (const char* a = augmentation + 1; *a != 0; a++) {
       switch (*a) {
-        case 'R': cie->pointer_encoding = in.Fixed<uint8_t>(); break;
-        case 'L': in.Fixed<uint8_t>(); break;
+        case 'R':
+          cie->pointer_encoding = in.Fixed<uint8_t>();
+          break;
+        case 'L':
+          in.Fixed<uint8_t>();
+          break;
         case 'P': {
           // The personality routine is of no interest, only its size.
           const uint8_t encoding = in.Fixed<uint8_t>();
@@ -141,9 +168,13 @@ bool ParseCie(const uint8_t* at, const uint8_t* limit, Cie* cie) {
           if (!ReadEncoded(&in, encoding & 0x7f, 0, &ignored)) return false;
           break;
         }
-        case 'S': cie->signal_frame = true; break;
-        case 'B': break;
-        default: return false;
+        case 'S':
+          cie->signal_frame = true;
+          break;
+        case 'B':
+          break;
+        default:
+          return false;
       }
     }
     if (!in.ok() || after > end) return false;
@@ -191,25 +222,41 @@ class Program {
 
   bool Extended(uint8_t op, Cursor* in, const CfiRow* initial, bool* done) {
     switch (op) {
-      case 0x00: break;  // nop
-      case 0x01: {       // set_loc
+      case 0x00:
+        break;      // nop
+      case 0x01: {  // set_loc
         uintptr_t to;
         if (!ReadEncoded(in, cie_.pointer_encoding, 0, &to)) return false;
-        if (to > pc_) *done = true; else location_ = to;
+        if (to > pc_)
+          *done = true;
+        else
+          location_ = to;
         break;
       }
-      case 0x02: *done = Advance(in->Fixed<uint8_t>()); break;
-      case 0x03: *done = Advance(in->Fixed<uint16_t>()); break;
-      case 0x04: *done = Advance(in->Fixed<uint32_t>()); break;
+      case 0x02:
+        *done = Advance(in->Fixed<uint8_t>());
+        break;
+      case 0x03:
+        *done = Advance(in->Fixed<uint16_t>());
+        break;
+      case 0x04:
+        *done = Advance(in->Fixed<uint32_t>());
+        break;
       case 0x05: {  // offset_extended
         const uint64_t reg = in->Uleb();
         Set(reg, {CfiHow::kAtOffset, static_cast<int64_t>(in->Uleb()) * cie_.data_align, nullptr, 0});
         break;
       }
-      case 0x06: Restore(in->Uleb(), initial); break;                                  // restore_extended
-      case 0x07: Set(in->Uleb(), {CfiHow::kUndefined, 0, nullptr, 0}); break;          // undefined
-      case 0x08: Set(in->Uleb(), {CfiHow::kSame, 0, nullptr, 0}); break;               // same_value
-      case 0x09: {                                                                     // register
+      case 0x06:
+        Restore(in->Uleb(), initial);
+        break;  // restore_extended
+      case 0x07:
+        Set(in->Uleb(), {CfiHow::kUndefined, 0, nullptr, 0});
+        break;  // undefined
+      case 0x08:
+        Set(in->Uleb(), {CfiHow::kSame, 0, nullptr, 0});
+        break;      // same_value
+      case 0x09: {  // register
         const uint64_t reg = in->Uleb();
         in->Uleb();
         Set(reg, {CfiHow::kUndefined, 0, nullptr, 0});
@@ -236,15 +283,18 @@ class Program {
         row_->cfa_register = static_cast<uint32_t>(in->Uleb());
         row_->cfa_expression = nullptr;
         break;
-      case 0x0e: row_->cfa_offset = static_cast<int64_t>(in->Uleb()); break;  // def_cfa_offset
-      case 0x0f: {                                                            // def_cfa_expression
+      case 0x0e:
+        row_->cfa_offset = static_cast<int64_t>(in->Uleb());
+        break;      // def_cfa_offset
+      case 0x0f: {  // def_cfa_expression
         const uint64_t bytes = in->Uleb();
         row_->cfa_expression = in->at();
         row_->cfa_expression_bytes = bytes;
         in->Skip(bytes);
         break;
       }
-      case 0x10: case 0x16: {  // expression, val_expression
+      case 0x10:
+      case 0x16: {  // expression, val_expression
         const uint64_t reg = in->Uleb();
         const uint64_t bytes = in->Uleb();
         Set(reg, {op == 0x10 ? CfiHow::kExpression : CfiHow::kValExpression, 0, in->at(), bytes});
@@ -261,20 +311,26 @@ class Program {
         row_->cfa_offset = in->Sleb() * cie_.data_align;
         row_->cfa_expression = nullptr;
         break;
-      case 0x13: row_->cfa_offset = in->Sleb() * cie_.data_align; break;  // def_cfa_offset_sf
-      case 0x14: case 0x15: {                                             // val_offset, val_offset_sf
+      case 0x13:
+        row_->cfa_offset = in->Sleb() * cie_.data_align;
+        break;  // def_cfa_offset_sf
+      case 0x14:
+      case 0x15: {  // val_offset, val_offset_sf
         const uint64_t reg = in->Uleb();
         const int64_t factored = op == 0x14 ? static_cast<int64_t>(in->Uleb()) : in->Sleb();
         Set(reg, {CfiHow::kValOffset, factored * cie_.data_align, nullptr, 0});
         break;
       }
-      case 0x2e: in->Uleb(); break;  // GNU_args_size
-      case 0x2f: {                   // GNU_negative_offset_extended
+      case 0x2e:
+        in->Uleb();
+        break;      // GNU_args_size
+      case 0x2f: {  // GNU_negative_offset_extended
         const uint64_t reg = in->Uleb();
         Set(reg, {CfiHow::kAtOffset, -static_cast<int64_t>(in->Uleb()) * cie_.data_align, nullptr, 0});
         break;
       }
-      default: return false;
+      default:
+        return false;
     }
     return in->ok();
   }
@@ -364,29 +420,75 @@ bool Evaluate(const uint8_t* expression, size_t bytes, const CfiRegisters& regis
         return true;
       };
       switch (op) {
-        case 0x03: ok = push(in.Fixed<uint64_t>()); break;                                      // addr
-        case 0x06: ok = n >= 1 && memory->Read(stack[n - 1], &stack[n - 1]); break;              // deref
-        case 0x08: ok = push(in.Fixed<uint8_t>()); break;                                        // const1u
-        case 0x09: ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int8_t>()})); break;       // const1s
-        case 0x0a: ok = push(in.Fixed<uint16_t>()); break;                                       // const2u
-        case 0x0b: ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int16_t>()})); break;      // const2s
-        case 0x0c: ok = push(in.Fixed<uint32_t>()); break;                                       // const4u
-        case 0x0d: ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int32_t>()})); break;      // const4s
-        case 0x10: ok = push(in.Uleb()); break;                                                  // constu
-        case 0x11: ok = push(static_cast<uintptr_t>(in.Sleb())); break;                          // consts
-        case 0x12: ok = n >= 1 && push(stack[n - 1]); break;                                     // dup
-        case 0x13: ok = n-- >= 1; break;                                                         // drop
-        case 0x1a: ok = binary([](uintptr_t a, uintptr_t b) { return a & b; }); break;
-        case 0x1c: ok = binary([](uintptr_t a, uintptr_t b) { return a - b; }); break;
-        case 0x1e: ok = binary([](uintptr_t a, uintptr_t b) { return a * b; }); break;
-        case 0x21: ok = binary([](uintptr_t a, uintptr_t b) { return a | b; }); break;
-        case 0x22: ok = binary([](uintptr_t a, uintptr_t b) { return a + b; }); break;
-        case 0x23: ok = n >= 1; if (ok) stack[n - 1] += in.Uleb(); break;                        // plus_uconst
-        case 0x24: ok = binary([](uintptr_t a, uintptr_t b) { return b > 63 ? 0 : a << b; }); break;
-        case 0x25: ok = binary([](uintptr_t a, uintptr_t b) { return b > 63 ? 0 : a >> b; }); break;
-        case 0x2a: ok = binary([](uintptr_t a, uintptr_t b) { return uintptr_t{intptr_t(a) >= intptr_t(b)}; }); break;
-        case 0x2d: ok = binary([](uintptr_t a, uintptr_t b) { return uintptr_t{intptr_t(a) < intptr_t(b)}; }); break;
-        default: ok = false;
+        case 0x03:
+          ok = push(in.Fixed<uint64_t>());
+          break;  // addr
+        case 0x06:
+          ok = n >= 1 && memory->Read(stack[n - 1], &stack[n - 1]);
+          break;  // deref
+        case 0x08:
+          ok = push(in.Fixed<uint8_t>());
+          break;  // const1u
+        case 0x09:
+          ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int8_t>()}));
+          break;  // const1s
+        case 0x0a:
+          ok = push(in.Fixed<uint16_t>());
+          break;  // const2u
+        case 0x0b:
+          ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int16_t>()}));
+          break;  // const2s
+        case 0x0c:
+          ok = push(in.Fixed<uint32_t>());
+          break;  // const4u
+        case 0x0d:
+          ok = push(static_cast<uintptr_t>(intptr_t{in.Fixed<int32_t>()}));
+          break;  // const4s
+        case 0x10:
+          ok = push(in.Uleb());
+          break;  // constu
+        case 0x11:
+          ok = push(static_cast<uintptr_t>(in.Sleb()));
+          break;  // consts
+        case 0x12:
+          ok = n >= 1 && push(stack[n - 1]);
+          break;  // dup
+        case 0x13:
+          ok = n-- >= 1;
+          break;  // drop
+        case 0x1a:
+          ok = binary([](uintptr_t a, uintptr_t b) { return a & b; });
+          break;
+        case 0x1c:
+          ok = binary([](uintptr_t a, uintptr_t b) { return a - b; });
+          break;
+        case 0x1e:
+          ok = binary([](uintptr_t a, uintptr_t b) { return a * b; });
+          break;
+        case 0x21:
+          ok = binary([](uintptr_t a, uintptr_t b) { return a | b; });
+          break;
+        case 0x22:
+          ok = binary([](uintptr_t a, uintptr_t b) { return a + b; });
+          break;
+        case 0x23:
+          ok = n >= 1;
+          if (ok) stack[n - 1] += in.Uleb();
+          break;  // plus_uconst
+        case 0x24:
+          ok = binary([](uintptr_t a, uintptr_t b) { return b > 63 ? 0 : a << b; });
+          break;
+        case 0x25:
+          ok = binary([](uintptr_t a, uintptr_t b) { return b > 63 ? 0 : a >> b; });
+          break;
+        case 0x2a:
+          ok = binary([](uintptr_t a, uintptr_t b) { return uintptr_t{intptr_t(a) >= intptr_t(b)}; });
+          break;
+        case 0x2d:
+          ok = binary([](uintptr_t a, uintptr_t b) { return uintptr_t{intptr_t(a) < intptr_t(b)}; });
+          break;
+        default:
+          ok = false;
       }
     }
     if (!ok || !in.ok()) return false;
@@ -452,10 +554,18 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
   const auto recover = [&](const CfiRule& rule, uintptr_t current, uintptr_t* value, uintptr_t* slot) {
     *slot = 0;
     switch (rule.how) {
-      case CfiHow::kSame: *value = current; return true;
-      case CfiHow::kUndefined: *value = 0; return true;
-      case CfiHow::kAtOffset: *slot = cfa + static_cast<uintptr_t>(rule.offset); return stack->Read(*slot, value);
-      case CfiHow::kValOffset: *value = cfa + static_cast<uintptr_t>(rule.offset); return true;
+      case CfiHow::kSame:
+        *value = current;
+        return true;
+      case CfiHow::kUndefined:
+        *value = 0;
+        return true;
+      case CfiHow::kAtOffset:
+        *slot = cfa + static_cast<uintptr_t>(rule.offset);
+        return stack->Read(*slot, value);
+      case CfiHow::kValOffset:
+        *value = cfa + static_cast<uintptr_t>(rule.offset);
+        return true;
       case CfiHow::kExpression:
       case CfiHow::kValExpression: {
         *plain = false;

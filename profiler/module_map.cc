@@ -18,7 +18,7 @@ uint64_t adds_before = 0;
 
 char executable_path[4096] = "";
 struct ProgramHeaders {
-  const ElfW(Phdr)* at;
+  const ElfW(Phdr) * at;
   size_t count;
 };
 ProgramHeaders executable_headers = {nullptr, 0};

@@ -7,9 +7,7 @@ namespace {
 struct Slice {
   const char* at;
   size_t size;
-  bool Is(const char* word) const {
-    return __builtin_strlen(word) == size && __builtin_memcmp(at, word, size) == 0;
-  }
+  bool Is(const char* word) const { return __builtin_strlen(word) == size && __builtin_memcmp(at, word, size) == 0; }
   bool CopyTo(char* out, size_t capacity) const {
     if (size >= capacity) return false;
     __builtin_memcpy(out, at, size);

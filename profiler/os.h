@@ -6,11 +6,12 @@
 // Context: any thread, signal-safe, no allocation, errno untouched. Linux x86-64 only.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
+
+#include <cstddef>
+#include <cstdint>
 
 #if !defined(__x86_64__) || !defined(__linux__)
 #error "tidemark's in-process part knows Linux on x86-64 only"

@@ -101,7 +101,7 @@ ThreadState* ClaimSlot() {
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
     slot.serial.store(thread->serial, std::memory_order_relaxed);
     if (thread->serial > 1) stamp_records = true;
-    const uint64_t seed = header->seed != 0 ? header->seed + thread->serial : os::Tsc() ^ uint64_t{tid} << 32;
+    const uint64_t seed = header->seed != 0 ? header->seed + thread->serial : os::Tsc() ^ uint64_t { tid } << 32;
     thread->sampler.Seed(seed);
     this_thread = thread;
     return thread;
@@ -230,8 +230,8 @@ void OnHeapError(ThreadState* thread, HeapError error, const void* block, const 
   const uint32_t node = TakeStack(thread, from);
   if (!ReserveWords(thread, 2 + kTimeWords)) return;
   const uint64_t time = TimeField(thread, 0, 20);
-  PutWord(thread, static_cast<uint64_t>(RecordKind::kHeapError) | static_cast<uint64_t>(error) << 4 |
-                      uint64_t{node} << 36);
+  PutWord(thread,
+          static_cast<uint64_t>(RecordKind::kHeapError) | static_cast<uint64_t>(error) << 4 | uint64_t{node} << 36);
   PutWord(thread, AddressField(block) | time << 44);
   Commit(thread);
   ReleaseIfOneShot(thread);

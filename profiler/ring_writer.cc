@@ -15,8 +15,8 @@ namespace {
 uint32_t FreeChunks() {
   uint32_t count = 0;
   for (uint32_t word = 0; word * 64 < session.header->chunk_count; word++) {
-    count += static_cast<uint32_t>(
-        __builtin_popcountll(session.header->free_chunks[word].load(std::memory_order_relaxed)));
+    count +=
+        static_cast<uint32_t>(__builtin_popcountll(session.header->free_chunks[word].load(std::memory_order_relaxed)));
   }
   return count;
 }
@@ -117,27 +117,31 @@ void CloseChunk(ThreadState* thread) {
 }
 
 bool ReserveWords(ThreadState* thread, uint32_t words) {
-  if (thread->cursor + words <= thread->limit && thread->chunk != nullptr) [[likely]] return true;
+  if (thread->cursor + words <= thread->limit && thread->chunk != nullptr) [[likely]]
+    return true;
   CloseChunk(thread);
   return OpenChunk(thread);
 }
 
 void ReleaseIfOneShot(ThreadState* thread) {
-  if (thread->one_shot) [[unlikely]] CloseChunk(thread);
+  if (thread->one_shot) [[unlikely]]
+    CloseChunk(thread);
 }
 
 uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
   if (!stamp_records) {
     // One thread: order is implicit. Only when the collector's coarse clock moved is a stamp due.
     const uint64_t tick = session.header->tick.load(std::memory_order_relaxed);
-    if (tick == thread->last_tick) [[likely]] return 0;
+    if (tick == thread->last_tick) [[likely]]
+      return 0;
     thread->last_tick = tick;
   }
   if (now == 0) now = os::Tsc();
   const uint64_t delta = now - thread->last_tsc;
   if (static_cast<int64_t>(delta) <= 0) return 0;  // a stamp taken before the previous record was written
   thread->last_tsc = now;
-  if (delta < uint64_t{1} << bits) [[likely]] return delta;
+  if (delta < uint64_t{1} << bits) [[likely]]
+    return delta;
   PutWord(thread, static_cast<uint64_t>(RecordKind::kTime) | now << 4);
   return 0;
 }

@@ -39,8 +39,7 @@ void CloseChunk(ThreadState* thread);
 
 inline void PutWord(ThreadState* thread, uint64_t word) { *thread->cursor++ = word; }
 inline void Commit(ThreadState* thread) {
-  thread->chunk->committed.store(static_cast<uint32_t>((thread->cursor - thread->base) * 8),
-                                 std::memory_order_release);
+  thread->chunk->committed.store(static_cast<uint32_t>((thread->cursor - thread->base) * 8), std::memory_order_release);
 }
 
 // The time field of the next record, `bits` wide; emits a kTime record first when it does not fit, so call it with

@@ -77,10 +77,11 @@ inline constexpr uint32_t kMaxChunks = 256 * 64;
 struct alignas(64) ThreadSlot {
   // 0 free -> (host CAS) tid while owned -> (collector, when the tid is gone) kSlotDead -> (host CAS) tid of the next.
   std::atomic<uint32_t> owner;
-  std::atomic<uint32_t> serial;              // unique per thread within the session, from 1
+  std::atomic<uint32_t> serial;               // unique per thread within the session, from 1
   std::atomic<uint64_t> events[kKindCount];   // recorded, i.e. committed into a chunk
   std::atomic<uint64_t> dropped[kKindCount];  // not recorded: no free chunk
-  // Exact bytes requested. Sampled mode: bytes between draws are added at the next draw, so it lags by less than one draw.
+  // Exact bytes requested. Sampled mode: bytes between draws are added at the next draw, so it lags by less than one
+  // draw.
   std::atomic<uint64_t> allocated_bytes;
   // Unwinder statistics.
   std::atomic<uint64_t> stacks;         // stacks taken
@@ -104,10 +105,10 @@ struct alignas(64) ChunkHeader {
   std::atomic<uint32_t> committed;  // bytes of whole records; host: release; collector: acquire
   std::atomic<uint32_t> thread_serial;
   std::atomic<uint32_t> tid;
-  std::atomic<uint32_t> sequence;  // 0, 1, 2... within the thread: the order of its chunks
-  std::atomic<uint32_t> slot;      // index of the thread slot
+  std::atomic<uint32_t> sequence;   // 0, 1, 2... within the thread: the order of its chunks
+  std::atomic<uint32_t> slot;       // index of the thread slot
   std::atomic<uint64_t> first_tsc;  // time base of the first record
-  std::atomic<uint64_t> name[2];   // thread name (PR_GET_NAME) when the chunk was opened, zero padded
+  std::atomic<uint64_t> name[2];    // thread name (PR_GET_NAME) when the chunk was opened, zero padded
   uint64_t reserved;
 };
 static_assert(sizeof(ChunkHeader) == 64);

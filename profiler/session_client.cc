@@ -154,14 +154,14 @@ Attach StartCollector(const Options&, const char* options_text, char session_nam
   }
   session_name[32] = 0;
   int pair[2];
-  if (os::IsError(os::Syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                              reinterpret_cast<long>(pair)))) {
+  if (os::IsError(
+          os::Syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, reinterpret_cast<long>(pair)))) {
     return Attach::kNoCollector;
   }
   char fd_text[12];
   DecimalTo(fd_text, sizeof(fd_text), static_cast<uint32_t>(pair[1]));
-  const char* const arguments[] = {tool,     "collect",       "--socket-fd", fd_text, "--session", session_name,
-                                   "--options", options_text, nullptr};
+  const char* const arguments[] = {tool,         "collect",   "--socket-fd", fd_text, "--session",
+                                   session_name, "--options", options_text,  nullptr};
   const char* const environment[] = {nullptr};
   // Two forks with exit signal 0: the first is reaped here, the second belongs to init. The host never sees a SIGCHLD
   // nor a child of its own. Raw clone: no atfork handlers run in a process that is only passing through.

@@ -32,7 +32,7 @@ struct StackMemory {
   StackFrame* walked = nullptr;
   uint32_t capacity = 0;  // of each
   uint32_t previous_count = 0;
-  uint32_t base_node = 0;  // parent of previous[0]: 0, or a truncation mark
+  uint32_t base_node = 0;   // parent of previous[0]: 0, or a truncation mark
   uint64_t generation = 0;  // loader generation and table epoch that the previous stack was taken under
   uint32_t epoch = 0;
 };

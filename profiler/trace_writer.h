@@ -76,8 +76,8 @@ class TraceWriter {
   void Finish(std::string_view end_json);
 
   uint64_t bytes_written() const;
-  uint64_t lost_sections() const;      // sections that could not be written
-  const std::string& error() const;    // empty: everything was written
+  uint64_t lost_sections() const;    // sections that could not be written
+  const std::string& error() const;  // empty: everything was written
   const std::string& path() const;
 
  private:

@@ -18,10 +18,10 @@ namespace {
 
 enum class RuleKind : uint32_t {
   kEmpty = 0,
-  kFrame = 1,  // CFA = rsp or rbp + offset; return address below it; rbp kept or saved below it
-  kEnd = 2,    // outermost frame
-  kByCfi = 3,  // exists, but must be evaluated each time
-  kNone = 4,   // code of a module without call frame information
+  kFrame = 1,    // CFA = rsp or rbp + offset; return address below it; rbp kept or saved below it
+  kEnd = 2,      // outermost frame
+  kByCfi = 3,    // exists, but must be evaluated each time
+  kNone = 4,     // code of a module without call frame information
   kForeign = 5,  // code outside of every module (JIT): follow the frame pointer
   kNotCode = 6,  // inside a module but not executable: whatever was read there is no return address
 };
@@ -239,20 +239,22 @@ class Walker {
         at_ = {ip, cfa, bp};
         return ip == 0 ? Walk::kEnded : Walk::kStepped;
       }
-      case RuleKind::kEnd: return Walk::kEnded;
-      case RuleKind::kByCfi: return StepEvaluated(&frame, have_row, &row);
-      case RuleKind::kForeign: return StepByFramePointer(&frame);
+      case RuleKind::kEnd:
+        return Walk::kEnded;
+      case RuleKind::kByCfi:
+        return StepEvaluated(&frame, have_row, &row);
+      case RuleKind::kForeign:
+        return StepByFramePointer(&frame);
       case RuleKind::kNotCode:
         if (count_ > 1) count_--;  // not a frame
         return Walk::kLost;
-      default: return IsProcessEntry() ? Walk::kEnded : Walk::kLost;
+      default:
+        return IsProcessEntry() ? Walk::kEnded : Walk::kLost;
     }
   }
 
   // The loader's entry code has no call frame information, and needs none: the kernel started the process there.
-  bool IsProcessEntry() const {
-    return at_.sp <= process_entry_sp && process_entry_sp - at_.sp <= 32;
-  }
+  bool IsProcessEntry() const { return at_.sp <= process_entry_sp && process_entry_sp - at_.sp <= 32; }
 
   Walk StepEvaluated(StackFrame* frame, bool have_row, CfiRow* row) {
     const bool exact = (frame->flags & kNodeSignal) != 0;
