@@ -1,3 +1,9 @@
+// The collector's event loop and the life of its traced processes; see collector.h.
+//
+// One loop for everything, because all its decisions depend on the same facts: a process that attaches may be the next
+// image of one that is being traced, and whether we may leave depends on who could still come. Waiting happens in
+// epoll_wait alone. Must not: read a segment or write a trace itself (TracedProcess does), allow one process to hold
+// up the attaching of another (arrivals are served between chunks).
 #include "profiler/collector.h"
 
 #include <fcntl.h>

@@ -1,3 +1,8 @@
+// Reading /proc; see process_probe.h.
+//
+// Plain reads of whole files, parsed by hand: each answer is about a process that may end between two system calls, so
+// a short or missing file is an ordinary case. Must not: keep descriptors open, trust a name in /proc/PID/stat (it may
+// hold parentheses and newlines).
 #include "profiler/process_probe.h"
 
 #include <dirent.h>

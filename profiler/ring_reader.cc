@@ -1,3 +1,8 @@
+// Scanning, ordering and decoding of chunks; see ring_reader.h.
+//
+// A drain takes chunks by (thread, sequence), not as it meets them: a scan is not a snapshot, and events of one thread
+// must not be reordered. Must not: look into shared memory but by atomic loads and the one copy of a chunk's new
+// records (the other side may change a byte after it was checked).
 #include "profiler/ring_reader.h"
 
 #include <algorithm>

@@ -1,3 +1,8 @@
+// Segments, the listener and the answer to a request to attach; see session_server.h.
+//
+// The answer is given in one go (credentials, pidfd, identity, segment), since the process waits for it inside of its
+// first allocation or its start. That is why a spare segment is prepared while nobody waits. Must not: block, keep a
+// descriptor of a segment that has been handed over.
 #include "profiler/session_server.h"
 
 #include <fcntl.h>

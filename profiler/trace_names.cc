@@ -1,3 +1,6 @@
+// From pattern, pid and image to a file that did not exist; see trace_names.h.
+//
+// O_EXCL decides, not a check before: several recordings may write into one directory. Must not: overwrite.
 #include "profiler/trace_names.h"
 
 #include <sys/stat.h>

@@ -1,3 +1,8 @@
+// Poll, sample and finish one image of a process; see traced_process.h.
+//
+// Everything that is sampled has a cost bound of its own (memory: 1 % of a CPU), because hundreds of processes may be
+// traced at once. What END says is counted on both sides, by the process in its segment and here by what arrived, so
+// that a difference shows. Must not: wait, or fail the recording when the trace cannot be written (it counts).
 #include "profiler/traced_process.h"
 
 #include <poll.h>
