@@ -1,3 +1,6 @@
+// Completion scripts and man page out of CLI11's own objects; see command_docs.h.
+//
+// Written here and not taken from CLI11, which prints help texts only. Must not: hold a text that --help has, too.
 #include "tools/command_docs.h"
 
 #include <algorithm>

@@ -59,7 +59,7 @@ bool LooksLikeD(const std::string& name) {
 
 std::string Demangle(const std::string& mangled) {
   if (mangled.size() < 3 || mangled[0] != '_' || mangled.size() > kMaxMangledBytes ||
-      std::memchr(mangled.data(), '\0', mangled.size()) != nullptr) {
+      mangled.find('\0') != std::string::npos) {
     return mangled;
   }
   const std::string name = WithoutLlvmSuffix(mangled);

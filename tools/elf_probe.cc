@@ -1,3 +1,7 @@
+// Headers, dynamic section and symbols of a file that is about to be run; see elf_probe.h.
+//
+// A parser of its own on bounds-checked reads: record asks before every start, and for damaged files as well.
+// Must not: follow an offset without checking it against the file's size, follow scripts without end.
 #include "tools/elf_probe.h"
 
 #include <elf.h>

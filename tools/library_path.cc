@@ -1,3 +1,7 @@
+// Looking beside the executable; see library_path.h.
+//
+// Relative to /proc/self/exe, so that a build tree and an installation may be moved. Must not: search the loader's
+// path, where a library of another version may lie.
 #include "tools/library_path.h"
 
 #include <dirent.h>

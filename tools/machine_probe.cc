@@ -1,3 +1,8 @@
+// Checks that do the thing they are about, on a small scale; see machine_probe.h.
+//
+// A kernel version says little about containers and their filters, so each property is tried out: a segment is made
+// and sealed, a page is wiped by a real fork, a test program really attaches. Must not: need a right that recording
+// does not need.
 #include "tools/machine_probe.h"
 
 #include <dlfcn.h>

@@ -1,3 +1,6 @@
+// What may be written where, and what a trace is called by default; see output_file.h.
+//
+// Only a trace is replaced: by its magic, not by its name. Must not: follow a symbolic link.
 #include "tools/output_file.h"
 
 #include <fcntl.h>

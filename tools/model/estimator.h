@@ -11,6 +11,7 @@
 // The interval is docs/metrics.md, "Intervals": a gamma distribution with the variance above for the unseen part.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 namespace tidemark {
@@ -36,7 +37,7 @@ struct Amount {
 
   double value() const { return static_cast<double>(seen) + unseen; }
   // Rounded to a whole unit; exact in full mode (no detour over a double).
-  uint64_t Rounded() const { return seen + static_cast<uint64_t>(unseen + 0.5); }
+  uint64_t Rounded() const { return seen + static_cast<uint64_t>(std::llround(unseen)); }
   // 95 %. Equal ends when nothing was left to chance (full mode).
   Interval Interval95() const;
 
