@@ -1,8 +1,8 @@
 // Fork, hold, release, wait; see launch.h.
 //
 // The child is forked before the collector and waits for Release(), so that its pid is known to the collector before
-// its first instruction. exec's errno comes back through a pipe that exec closes. Must not: start or
-// expect threads (the child allocates between fork and exec).
+// its first instruction. exec's errno comes back through a pipe that exec closes. Must not: start or expect threads
+// (the child allocates between fork and exec).
 #include "tools/launch.h"
 
 #include <fcntl.h>
