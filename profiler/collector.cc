@@ -229,6 +229,12 @@ void Collector::OnAttached(Attached attached) {
   const uint32_t number = context.image;
   auto process = std::make_unique<TracedProcess>(std::move(attached), std::move(context));
   std::string error;
+  if (launched && number > 1) {
+    const TraceNames::Moved moved = names_.MoveAside(pid, number - 1);
+    for (TraceSummary& trace : report_.traces) {
+      if (!moved.from.empty() && trace.path == moved.from) trace.path = moved.to;
+    }
+  }
   std::unique_ptr<TraceWriter> writer = names_.Create(pid, number, launched, &error);
   process->OpenTrace(std::move(writer), names_.output(), error);
   if (process->pidfd() >= 0) {
@@ -307,7 +313,7 @@ void Collector::FinishReplacedImages(uint64_t now_us) {
 void Collector::Finish(size_t index, const ProcessExit& exit) {
   std::unique_ptr<TracedProcess> process = std::move(processes_[index]);
   processes_.erase(processes_.begin() + static_cast<ptrdiff_t>(index));
-  const bool first = process->pid() == launched_pid_ && process->image() == 1;
+  const bool launched = process->pid() == launched_pid_ && process->start_ticks() == launched_start_ticks_;
   if (process->pidfd() >= 0) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, process->pidfd(), nullptr);
   TraceSummary summary = process->Finish(exit);
   ++report_.trace_count;
@@ -317,7 +323,7 @@ void Collector::Finish(size_t index, const ProcessExit& exit) {
   report_.missing += summary.missing;
   report_.unwritten += summary.unwritten;
   if (report_.error.empty()) report_.error = summary.error;
-  if (first) {
+  if (launched) {  // its last image, which FILE is, comes first
     report_.traces.insert(report_.traces.begin(), std::move(summary));
     if (report_.traces.size() > CollectorReport::kMaxTraces) report_.traces.pop_back();
   } else if (report_.traces.size() < CollectorReport::kMaxTraces) {

@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <utility>
+
 namespace tidemark {
 namespace {
 
@@ -25,6 +28,23 @@ std::string NumberedName(const std::string& path, unsigned number) {
   return stem + "-" + std::to_string(number) + (has_suffix ? suffix : "");
 }
 
+TraceNames::Moved TraceNames::MoveAside(pid_t pid, uint32_t image) {
+  if (launched_path_.empty() || output_.find("%p") != std::string::npos) return {};
+  std::string path = output_ + "." + std::to_string(pid);
+  if (image > 1) path += "." + std::to_string(image);
+  for (unsigned attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    const std::string name = attempt == 1 ? path : NumberedName(path, attempt);
+    // link() instead of rename(): it never overwrites.
+    if (link(launched_path_.c_str(), name.c_str()) != 0) {
+      if (errno == EEXIST) continue;
+      return {};
+    }
+    unlink(launched_path_.c_str());
+    return {std::exchange(launched_path_, {}), name};
+  }
+  return {};
+}
+
 std::unique_ptr<TraceWriter> TraceNames::Create(pid_t pid, uint32_t image, bool launched, std::string* error) {
   std::string path = output_;
   const size_t pattern = path.find("%p");
@@ -33,7 +53,7 @@ std::unique_ptr<TraceWriter> TraceNames::Create(pid_t pid, uint32_t image, bool 
     for (size_t at = pattern; at != std::string::npos; at = path.find("%p", at + number.size())) {
       path.replace(at, 2, number);
     }
-  } else if (!launched || image > 1) {
+  } else if (!launched || !launched_path_.empty()) {
     path += "." + number;
     if (image > 1) path += "." + std::to_string(image);
   }
@@ -42,7 +62,10 @@ std::unique_ptr<TraceWriter> TraceNames::Create(pid_t pid, uint32_t image, bool 
     const std::string name = attempt == 1 ? path : NumberedName(path, attempt);
     // Asking first keeps thousands of failed creations cheap; Create's O_EXCL decides.
     if (attempt < kMaxAttempts && Exists(name)) continue;
-    if (std::unique_ptr<TraceWriter> writer = TraceWriter::Create(name, error)) return writer;
+    if (std::unique_ptr<TraceWriter> writer = TraceWriter::Create(name, error)) {
+      if (launched) launched_path_ = name;
+      return writer;
+    }
     if (!Exists(name)) return nullptr;
   }
   return nullptr;

@@ -208,15 +208,17 @@ TEST_F(CollectorTest, AnExecEndsOneTraceAndStartsTheNext) {
   Go();
   const CollectorReport report = WaitAndReport(pid);
   EXPECT_EQ(report.trace_count, 3u);
-  auto first = Open(options_.output);
+  // FILE is what the launched process became in the end.
+  auto first = Open(options_.output + "." + std::to_string(pid));
   auto second = Open(options_.output + "." + std::to_string(pid) + ".2");
-  auto third = Open(options_.output + "." + std::to_string(pid) + ".3");
+  auto third = Open(options_.output);
   ASSERT_TRUE(first && second && third);
   EXPECT_EQ(first->end()["exit"]["kind"], "exec");
   EXPECT_EQ(first->info()["image"], 0);
   EXPECT_EQ(second->end()["exit"]["kind"], "exec");
   EXPECT_EQ(second->info()["image"], 1);
   EXPECT_EQ(third->end()["exit"]["kind"], "exited");
+  EXPECT_EQ(report.traces[0].path, options_.output);
 }
 
 TEST_F(CollectorTest, ForkChildrenGetTheirOwnTraceAndParent) {
