@@ -2,7 +2,7 @@
 //
 // libmimalloc is opened with RTLD_LOCAL instead of being linked: it exports malloc, operator new and more, and as a
 // dependency it would stand before libstdc++ in the global scope of every program that reaches libstdc++ through a
-// library of its own, taking over operator new with a version that aborts instead of throwing (hazards F3, F4, A4).
+// library of its own, taking over operator new with a version that aborts instead of throwing.
 //
 // The heap lives in one range reserved at start and handed to mimalloc as its only arena (limit_os_alloc). So "is this
 // pointer ours" is one comparison, foreign pointers cost nothing to detect, and freeing needs no lookup. When nothing

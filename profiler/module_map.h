@@ -1,7 +1,8 @@
 // Which mapped object does an instruction belong to, and did the set of objects change?
 //
-// Both questions are answered without the loader's locks (hazards G1, G2): _dl_find_object (glibc >= 2.35) is lock-free
-// and signal-safe, and the loader's own count of additions is read where it lies.
+// Both questions are answered without the loader's locks, which another thread may hold while it allocates:
+// _dl_find_object (glibc >= 2.35) is lock-free and signal-safe, and the loader's own count of additions is read where
+// it lies.
 //
 // Context: any thread, signal-safe, no allocation, no locks.
 #pragma once

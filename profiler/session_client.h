@@ -1,7 +1,7 @@
 // Gets the shared segment from a collector, and starts a collector when there is none (bare preload).
 //
 // The descriptors that this takes exist only for the instant of the call: socket, connect, one message each way, map,
-// close. Afterwards the host holds none (hazards E9, E10, F1). No thread is ever started (E19).
+// close. Afterwards the host holds none: programs close, count and reuse them. No thread is ever started: hosts see it.
 //
 // Context: constructor, or the first event of a forked child; raw system calls only, no allocation, errno untouched.
 #pragma once
