@@ -115,6 +115,8 @@ bool ReadEncoded(Cursor* in, uint8_t encoding, uintptr_t data_base, uintptr_t* v
 struct Cie {
   uint64_t code_align = 1;
   int64_t data_align = 1;
+  // A factored offset; unsigned inside, since damaged tables may overflow it.
+  int64_t Scaled(uint64_t n) const { return static_cast<int64_t>(n * static_cast<uint64_t>(data_align)); }
   uint64_t return_register = kDwarfRip;
   uint8_t pointer_encoding = 0;
   bool signal_frame = false, has_augmentation_data = false;
@@ -204,7 +206,7 @@ class Program {
           if (Advance(low)) return true;
           continue;
         case 0x80:  // offset
-          Set(low, {CfiHow::kAtOffset, static_cast<int64_t>(in.Uleb()) * cie_.data_align, nullptr, 0});
+          Set(low, {CfiHow::kAtOffset, cie_.Scaled(in.Uleb()), nullptr, 0});
           continue;
         case 0xc0:  // restore
           Restore(low, initial);
@@ -244,7 +246,7 @@ class Program {
         break;
       case 0x05: {  // offset_extended
         const uint64_t reg = in->Uleb();
-        Set(reg, {CfiHow::kAtOffset, static_cast<int64_t>(in->Uleb()) * cie_.data_align, nullptr, 0});
+        Set(reg, {CfiHow::kAtOffset, cie_.Scaled(in->Uleb()), nullptr, 0});
         break;
       }
       case 0x06:
@@ -259,8 +261,7 @@ class Program {
       case 0x09: {  // register
         const uint64_t reg = in->Uleb();
         in->Uleb();
-        Set(reg, {CfiHow::kUndefined, 0, nullptr, 0});
-        if (reg == kDwarfRip) return false;  // the return address is in a register that we do not track
+        Set(reg, {CfiHow::kInRegister, 0, nullptr, 0});
         break;
       }
       case 0x0a:  // remember_state
@@ -303,22 +304,22 @@ class Program {
       }
       case 0x11: {  // offset_extended_sf
         const uint64_t reg = in->Uleb();
-        Set(reg, {CfiHow::kAtOffset, in->Sleb() * cie_.data_align, nullptr, 0});
+        Set(reg, {CfiHow::kAtOffset, cie_.Scaled(static_cast<uint64_t>(in->Sleb())), nullptr, 0});
         break;
       }
       case 0x12:  // def_cfa_sf
         row_->cfa_register = static_cast<uint32_t>(in->Uleb());
-        row_->cfa_offset = in->Sleb() * cie_.data_align;
+        row_->cfa_offset = cie_.Scaled(static_cast<uint64_t>(in->Sleb()));
         row_->cfa_expression = nullptr;
         break;
       case 0x13:
-        row_->cfa_offset = in->Sleb() * cie_.data_align;
+        row_->cfa_offset = cie_.Scaled(static_cast<uint64_t>(in->Sleb()));
         break;  // def_cfa_offset_sf
       case 0x14:
       case 0x15: {  // val_offset, val_offset_sf
         const uint64_t reg = in->Uleb();
         const int64_t factored = op == 0x14 ? static_cast<int64_t>(in->Uleb()) : in->Sleb();
-        Set(reg, {CfiHow::kValOffset, factored * cie_.data_align, nullptr, 0});
+        Set(reg, {CfiHow::kValOffset, cie_.Scaled(static_cast<uint64_t>(factored)), nullptr, 0});
         break;
       }
       case 0x2e:
@@ -326,7 +327,7 @@ class Program {
         break;      // GNU_args_size
       case 0x2f: {  // GNU_negative_offset_extended
         const uint64_t reg = in->Uleb();
-        Set(reg, {CfiHow::kAtOffset, -static_cast<int64_t>(in->Uleb()) * cie_.data_align, nullptr, 0});
+        Set(reg, {CfiHow::kAtOffset, cie_.Scaled(-in->Uleb()), nullptr, 0});
         break;
       }
       default:
@@ -516,7 +517,7 @@ bool FindCfiRow(const CfiTable& table, uintptr_t pc, CfiRow* row) {
   if (table_encoding != kDatarelSdata4 || !ReadEncoded(&in, count_encoding, base, &count)) return false;
   struct Entry {
     int32_t begin, fde;
-  };
+  } __attribute__((packed));  // damage can move the table
   if (count == 0 || count > in.left() / sizeof(Entry)) return false;
   const Entry* entries = reinterpret_cast<const Entry*>(in.at());
   const int64_t target = static_cast<int64_t>(pc - base);
@@ -558,6 +559,7 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
         *value = current;
         return true;
       case CfiHow::kUndefined:
+      case CfiHow::kInRegister:
         *value = 0;
         return true;
       case CfiHow::kAtOffset:
@@ -578,7 +580,8 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
     }
     return false;
   };
-  if (row.return_address.how == CfiHow::kSame) return false;  // no rule at all: the step would not move
+  // No rule at all (the step would not move), or a register that we do not track.
+  if (row.return_address.how == CfiHow::kSame || row.return_address.how == CfiHow::kInRegister) return false;
   uintptr_t ip, bp, ip_slot;
   if (!recover(row.return_address, registers->ip, &ip, &ip_slot)) return false;
   if (!recover(row.rbp, registers->bp, &bp, bp_slot)) return false;

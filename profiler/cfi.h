@@ -19,6 +19,7 @@ enum class CfiHow : uint8_t {
   kUndefined,   // not recoverable; for the return address: outermost frame
   kAtOffset,    // stored at CFA + offset
   kValOffset,   // is CFA + offset
+  kInRegister,  // kept in another register, which we do not track
   kExpression,  // stored at the address that the expression computes
   kValExpression,
 };

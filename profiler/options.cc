@@ -1,6 +1,8 @@
 // Parser of TIDEMARK_OPTIONS; see options.h.
 #include "profiler/options.h"
 
+#include <type_traits>
+
 namespace tidemark {
 namespace {
 
@@ -37,33 +39,38 @@ struct Slice {
   }
 };
 
+bool IsSessionName(const Slice& value) {
+  if (value.size != 32) return false;
+  for (size_t i = 0; i < value.size; i++) {
+    const char c = value.at[i];
+    if ((c < '0' || c > '9') && (c < 'a' || c > 'f')) return false;
+  }
+  return true;
+}
+
+// False: not understood, or out of range; then nothing was changed.
 bool Apply(const Slice& key, const Slice& value, Options* options) {
-  uint64_t number = 0;
   if (key.Is("mode")) {
-    options->present = value.Is("sampled") || value.Is("full");
-    options->mode = value.Is("full") ? Mode::kFull : Mode::kSampled;
-    return options->present;
-  }
-  if (key.Is("session")) return value.size == 32 && value.CopyTo(options->session, sizeof(options->session));
-  if (key.Is("out")) return value.size != 0 && value.CopyTo(options->out, sizeof(options->out));
-  if (key.Is("follow")) return value.Is("yes") || value.Is("no");
-  if (!value.Number(&number)) return false;
-  if (key.Is("sample_bytes")) {
-    options->sample_bytes = number;
-    return number >= 1 && number <= uint64_t{1} << 40;
-  }
-  if (key.Is("guard")) {
-    options->guard = static_cast<uint32_t>(number);
-    return number <= 1u << 30;
-  }
-  if (key.Is("seed")) {
-    options->seed = number;
+    const bool full = value.Is("full");
+    if (!full && !value.Is("sampled")) return false;
+    options->present = true;
+    options->mode = full ? Mode::kFull : Mode::kSampled;
     return true;
   }
-  if (key.Is("ring_bytes")) {
-    options->ring_bytes = number;
-    return number >= 64 << 10 && number <= uint64_t{1} << 30;
-  }
+  if (key.Is("session")) return IsSessionName(value) && value.CopyTo(options->session, sizeof(options->session));
+  if (key.Is("out")) return value.size != 0 && value.CopyTo(options->out, sizeof(options->out));
+  if (key.Is("follow")) return value.Is("yes") || value.Is("no");
+  uint64_t number = 0;
+  if (!value.Number(&number)) return false;
+  const auto set = [number](auto* target, uint64_t smallest, uint64_t largest) {
+    if (number < smallest || number > largest) return false;
+    *target = static_cast<std::remove_pointer_t<decltype(target)>>(number);
+    return true;
+  };
+  if (key.Is("sample_bytes")) return set(&options->sample_bytes, 1, uint64_t{1} << 40);
+  if (key.Is("guard")) return set(&options->guard, 0, 1u << 30);
+  if (key.Is("seed")) return set(&options->seed, 0, ~uint64_t{0});
+  if (key.Is("ring_bytes")) return set(&options->ring_bytes, 64 << 10, uint64_t{1} << 30);
   return false;
 }
 
