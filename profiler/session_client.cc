@@ -93,6 +93,24 @@ size_t Append(char* out, size_t at, size_t capacity, const char* text) {
   return at;
 }
 
+// Connects to a collector's socket; 0 and a descriptor, or a negative errno.
+long Connect(const char* session_name, int flags, int* out) {
+  const long fd = os::Syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
+  if (os::IsError(fd)) return fd;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  size_t n = Append(address.sun_path, 1, sizeof(address.sun_path), "tidemark-");  // leading NUL: abstract
+  n = Append(address.sun_path, n, sizeof(address.sun_path), session_name);
+  const long length = static_cast<long>(offsetof(sockaddr_un, sun_path) + n);
+  const long error = os::Syscall(SYS_connect, fd, reinterpret_cast<long>(&address), length);
+  if (os::IsError(error)) {
+    os::Close(static_cast<int>(fd));
+    return error;
+  }
+  *out = static_cast<int>(fd);
+  return 0;
+}
+
 size_t DecimalTo(char* out, size_t capacity, uint32_t value) {
   char digits[12];
   size_t n = sizeof(digits);
@@ -126,25 +144,25 @@ bool FindTool(char* out, size_t capacity) {
 }  // namespace
 
 Attach AttachToCollector(const char* session_name, bool forked, bool bypassed, Session* out) {
-  const long fd = os::Syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (os::IsError(fd)) return Attach::kNoCollector;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  size_t n = Append(address.sun_path, 1, sizeof(address.sun_path), "tidemark-");  // leading NUL: abstract
-  n = Append(address.sun_path, n, sizeof(address.sun_path), session_name);
-  const long length = static_cast<long>(offsetof(sockaddr_un, sun_path) + n);
-  Attach result = Attach::kNoCollector;
-  if (!os::IsError(os::Syscall(SYS_connect, fd, reinterpret_cast<long>(&address), length))) {
-    result = Handshake(static_cast<int>(fd), forked, bypassed, out);
-  }
-  os::Close(static_cast<int>(fd));
+  int fd;
+  if (Connect(session_name, 0, &fd) != 0) return Attach::kNoCollector;
+  const Attach result = Handshake(fd, forked, bypassed, out);
+  os::Close(fd);
   return result;
+}
+
+bool CollectorListens(const char* session_name) {
+  constexpr long kRefused = -111;  // ECONNREFUSED
+  int fd;
+  const long error = Connect(session_name, SOCK_NONBLOCK, &fd);
+  if (error == 0) os::Close(fd);
+  return error != kRefused;
 }
 
 Attach StartCollector(const Options&, const char* options_text, char session_name[33], Session* out) {
   char tool[4096];
   if (!FindTool(tool, sizeof(tool))) return Attach::kNoCollector;
-  uint8_t random[16];
+  uint8_t random[16] = {};
   if (os::Syscall(SYS_getrandom, reinterpret_cast<long>(random), sizeof(random), 0) != sizeof(random)) {
     return Attach::kNoCollector;
   }

@@ -324,7 +324,8 @@ class Recording {
 
 RunFunction DefineRecord(CLI::App& app) {
   auto options = std::make_shared<RecordOptions>();
-  app.add_option("-o,--output", options->output, "trace file (default tidemark.CMD.PID.tmk; children and earlier images FILE.PID)")
+  app.add_option("-o,--output", options->output,
+                 "trace file (default tidemark.CMD.PID.tmk; children and earlier images FILE.PID)")
       ->type_name("FILE");
   app.add_option("--mode", options->mode, "sampled: about one allocation per --sample-bytes; full: every one")
       ->type_name("sampled|full");

@@ -51,8 +51,10 @@ class FakeProducer {
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     if (recvmsg(fd, &message, 0) != sizeof reply || reply.accepted == 0) return false;
+    const cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    if (rights == nullptr) return false;
     int segment = -1;
-    std::memcpy(&segment, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof segment);
+    std::memcpy(&segment, CMSG_DATA(rights), sizeof segment);
     bytes_ = reply.segment_bytes;
     base_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, segment, 0);
     close(segment);
