@@ -47,11 +47,16 @@ bool Emit(ThreadState* thread, const ModuleView& module, const uint8_t* id, size
 
 }  // namespace
 
-void ForgetPublishedModules() { published_count.store(0, std::memory_order_relaxed); }
+void ForgetPublishedModules() {
+  // Entries too: a new one is counted before its range is stored.
+  for (Published& entry : published) entry.start.store(0, std::memory_order_relaxed);
+  published_count.store(0, std::memory_order_relaxed);
+}
 
 void PublishModule(ThreadState* thread, const ModuleView& module) {
   uint8_t id[64];
-  const uint32_t count = published_count.load(std::memory_order_acquire);
+  uint32_t count = published_count.load(std::memory_order_acquire);
+  if (count > kMaxPublished) count = kMaxPublished;  // another thread is about to find the table full
   bool reused = false;
   const char* path = nullptr;
   size_t id_bytes = 0;

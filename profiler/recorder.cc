@@ -38,12 +38,14 @@ bool PrepareSession() {
     if (os::IsError(os::Advise(fork_page, 4096, MADV_WIPEONFORK))) return false;
   }
   if (thread_states == nullptr) {
-    thread_states = static_cast<ThreadState**>(os::Map(kMaxSlots * sizeof(ThreadState*)));
+    constexpr size_t kBytes = kMaxSlots * sizeof(ThreadState*);  // NOLINT(bugprone-sizeof-expression): of pointers
+    thread_states = static_cast<ThreadState**>(os::Map(kBytes));
     if (thread_states == nullptr) return false;
   }
+  session.collector = session_name;
   ForgetPublishedModules();
   if (!ResetUnwinder() || !ResetStackTable(true)) return false;
-  stamp_records = session.header->mode == static_cast<uint32_t>(Mode::kSampled);
+  stamp_records.store(session.header->mode == static_cast<uint32_t>(Mode::kSampled), std::memory_order_relaxed);
   fork_page->owner.store(kOurs, std::memory_order_release);
   return true;
 }
@@ -100,7 +102,7 @@ ThreadState* ClaimSlot() {
     thread->tid = tid;
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
     slot.serial.store(thread->serial, std::memory_order_relaxed);
-    if (thread->serial > 1) stamp_records = true;
+    if (thread->serial > 1) stamp_records.store(true, std::memory_order_relaxed);
     const uint64_t seed = header->seed != 0 ? header->seed + thread->serial : os::Tsc() ^ uint64_t { tid } << 32;
     thread->sampler.Seed(seed);
     this_thread = thread;
@@ -121,6 +123,10 @@ bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
 void Drop(ThreadState* thread, EventKind kind, uint64_t bytes) {
   thread->gap_count[kind]++;
   thread->gap_bytes[kind] += bytes;
+  // Nobody will ever read this ring again: leave the host alone for good.
+  if (session.header->collector_alive.load(std::memory_order_relaxed) == 0) {
+    recording.store(false, std::memory_order_relaxed);
+  }
   Add(thread->slot->dropped[kind], 1);
 }
 
@@ -130,7 +136,7 @@ void Recorded(ThreadState* thread, EventKind kind) {
   ReleaseIfOneShot(thread);
 }
 
-constexpr uint64_t AddressField(const void* block) { return reinterpret_cast<uintptr_t>(block) >> 4 & 0xfffffffffffu; }
+inline uint64_t AddressField(const void* block) { return reinterpret_cast<uintptr_t>(block) >> 4 & 0xfffffffffffu; }
 
 // Word 0 of kAlloc and kRealloc; *escaped: the size follows in a word of its own.
 uint64_t HeadWord(RecordKind kind, Api api, size_t size, uint32_t node, bool* escaped) {
@@ -185,6 +191,9 @@ ThreadState* Enter(uintptr_t sp, EventKind kind) {
       Add(thread->slot->skipped[kind], 1);
       return nullptr;
     }
+    // What the older hook was doing to the thread's state is half done.
+    ForgetUncommitted(thread);
+    thread->frames.previous_count = 0;
   }
   thread->busy_sp = sp;
   return thread;

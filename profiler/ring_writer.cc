@@ -4,11 +4,12 @@
 #include <sys/prctl.h>
 
 #include "profiler/os.h"
+#include "profiler/session_client.h"
 
 namespace tidemark {
 
 Session session;
-bool stamp_records = false;
+std::atomic<bool> stamp_records{false};
 
 namespace {
 
@@ -53,16 +54,32 @@ int64_t ClaimChunk(uint32_t hint) {
 int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
   SessionHeader* header = session.header;
   if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
+  // A busy machine may keep the collector from its processor for long: wait. A collector that was killed never comes
+  // back: ask its socket when its clock has stood still for a while.
+  constexpr uint64_t kPatience_ns = 500'000'000;
   const uint64_t start_ns = os::MonotonicNs();
   const uint64_t limit_ns = header->full_wait_us * 1000;
+  uint64_t last_tick = header->tick.load(std::memory_order_relaxed), last_sign_ns = start_ns;
   for (long pause_ns = 50000;; pause_ns = pause_ns < 1000000 ? pause_ns * 2 : pause_ns) {
     if (header->collector_alive.load(std::memory_order_relaxed) == 0) return -1;
     os::SleepNs(pause_ns);
     const int64_t chunk = ClaimChunk(hint);
     if (chunk >= 0) return chunk;
-    if (os::MonotonicNs() - start_ns >= limit_ns) {
+    const uint64_t now_ns = os::MonotonicNs();
+    if (now_ns - start_ns >= limit_ns) {
       thread->stalled = true;
       return -1;
+    }
+    const uint64_t tick = header->tick.load(std::memory_order_relaxed);
+    if (tick != last_tick) {
+      last_tick = tick;
+      last_sign_ns = now_ns;
+    } else if (now_ns - last_sign_ns >= kPatience_ns) {
+      last_sign_ns = now_ns;
+      if (session.collector != nullptr && !CollectorListens(session.collector)) {
+        header->collector_alive.store(0, std::memory_order_relaxed);
+        return -1;
+      }
     }
   }
 }
@@ -111,9 +128,25 @@ bool OpenChunk(ThreadState* thread) {
 
 void CloseChunk(ThreadState* thread) {
   if (thread->chunk == nullptr) return;
-  thread->chunk->state.store(kChunkClosed, std::memory_order_release);
+  // In this order: whoever interrupts in between and never comes back must not leave a chunk here that is not ours.
+  ChunkHeader* chunk = thread->chunk;
   thread->chunk = nullptr;
   thread->cursor = thread->limit = nullptr;
+  chunk->state.store(kChunkClosed, std::memory_order_release);
+}
+
+void ForgetUncommitted(ThreadState* thread) {
+  ChunkHeader* chunk = thread->chunk;
+  if (chunk == nullptr) return;
+  if (chunk->state.load(std::memory_order_relaxed) == kChunkOpen) {
+    thread->cursor = thread->base + chunk->committed.load(std::memory_order_relaxed) / 8;
+    return;
+  }
+  // It was left before the chunk was open: nobody else has seen it, so it simply becomes free again.
+  thread->chunk = nullptr;
+  thread->cursor = thread->limit = nullptr;
+  const auto index = static_cast<uint32_t>(chunk - session.chunk_headers);
+  session.header->free_chunks[index / 64].fetch_or(uint64_t{1} << (index % 64), std::memory_order_release);
 }
 
 bool ReserveWords(ThreadState* thread, uint32_t words) {
@@ -129,7 +162,7 @@ void ReleaseIfOneShot(ThreadState* thread) {
 }
 
 uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
-  if (!stamp_records) {
+  if (!stamp_records.load(std::memory_order_relaxed)) {
     // One thread: order is implicit. Only when the collector's coarse clock moved is a stamp due.
     const uint64_t tick = session.header->tick.load(std::memory_order_relaxed);
     if (tick == thread->last_tick) [[likely]]

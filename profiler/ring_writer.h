@@ -9,6 +9,7 @@
 // (thread name) and while waiting for one (complete mode, bounded).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -24,16 +25,19 @@ struct Session {
   ChunkHeader* chunk_headers = nullptr;
   uint8_t* chunks = nullptr;
   size_t bytes = 0;
+  const char* collector = nullptr;  // name of its socket; nullptr: unknown
 };
 extern Session session;
 
 // True when more than one thread records: from then on records carry time stamps, which put threads in order.
-extern bool stamp_records;
+extern std::atomic<bool> stamp_records;  // relaxed: a record more or less without a stamp does no harm
 
 // Makes room for `words` words in the thread's chunk. False: none to be had; nothing was counted.
 bool ReserveWords(ThreadState* thread, uint32_t words);
 // Ends a group of records: gives the chunk back when the thread must not keep it.
 void ReleaseIfOneShot(ThreadState* thread);
+// The thread left the middle of a record by longjmp: forgets the words that were not committed.
+void ForgetUncommitted(ThreadState* thread);
 // Gives the chunk to the collector.
 void CloseChunk(ThreadState* thread);
 

@@ -24,6 +24,9 @@ Attach AttachToCollector(const char* session_name, bool forked, bool bypassed, S
 // descriptors) and attaches to it. Writes the name of its socket to `session_name` for later forks.
 Attach StartCollector(const Options& options, const char* options_text, char session_name[33], Session* out);
 
+// False only when nobody listens on the collector's socket any more: it has died.
+bool CollectorListens(const char* session_name);
+
 void DetachSession(Session* session);
 
 }  // namespace tidemark

@@ -29,7 +29,7 @@ constexpr uint64_t kFullRingBytes = 8 << 20;
 constexpr uint32_t kSampledChunkBytes = 4 << 10;
 constexpr uint32_t kFullChunkBytes = 32 << 10;
 // Full mode waits this long for the collector before it drops an event.
-constexpr uint64_t kFullWait_us = 200'000;
+constexpr uint64_t kFullWait_us = 10'000'000;
 constexpr uint64_t kRequestPatience_us = 5'000'000;
 constexpr size_t kMaxConnections = 256;
 #ifndef SO_PEERPIDFD

@@ -53,8 +53,10 @@ bool ResetStackTable(bool new_session) {
     os::Advise(buckets, kBucketBytes, MADV_DONTNEED);
     if (new_session) os::Advise(nodes, kNodeBytes, MADV_DONTNEED);
   }
-  if (new_session) used.store(1, std::memory_order_relaxed);
-  bucket_mask = (full ? kBucketsFull : kBucketsSampled) - 1;
+  if (new_session) {
+    used.store(1, std::memory_order_relaxed);
+    bucket_mask = (full ? kBucketsFull : kBucketsSampled) - 1;
+  }
   epoch.fetch_add(1, std::memory_order_release);
   return true;
 }

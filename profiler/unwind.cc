@@ -115,11 +115,15 @@ bool GrowFrames(StackMemory* frames) {
   if (frames->capacity != 0) {
     __builtin_memcpy(previous, frames->previous, frames->previous_count * sizeof(StackFrame));
     __builtin_memcpy(walked, frames->walked, frames->capacity * sizeof(StackFrame));
-    os::Unmap(frames->previous, (size_t{frames->capacity} * 2 * sizeof(StackFrame) + 4095) & ~size_t{4095});
   }
+  const StackMemory old = *frames;
   frames->previous = previous;
   frames->walked = walked;
   frames->capacity = capacity;
+  // Last: whoever interrupts this and never comes back leaves pointers to what is mapped.
+  if (old.capacity != 0) {
+    os::Unmap(old.previous, (size_t{old.capacity} * 2 * sizeof(StackFrame) + 4095) & ~size_t{4095});
+  }
   return true;
 }
 

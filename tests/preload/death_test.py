@@ -103,6 +103,33 @@ class Death(unittest.TestCase):
     def test_sigkill_with_bare_preload(self):
         self.kill_many("preload")
 
+    def test_host_runs_on_after_its_collector_was_killed(self):
+        process, path = self.start("record", 2, "loop")
+        pid = self.storm_pid(process)
+        while committed(self.counters, 1)[0] < 1000:
+            time.sleep(0.005)
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                mine = str(path).encode() in (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if mine and fields[3] == folder.name:  # leads a session of its own: the collector
+                os.kill(int(folder.name), signal.SIGKILL)
+                break
+        else:
+            self.fail("no collector found")
+        time.sleep(1.5)
+        before = committed(self.counters, 2)
+        time.sleep(0.3)
+        after = committed(self.counters, 2)
+        os.kill(pid, signal.SIGKILL)
+        self.assertEqual(process.wait(60), 128 + signal.SIGKILL)
+        self.assertTrue(all(b > a for a, b in zip(before, after)), (before, after))
+        info = Trace(path).info()
+        self.assertGreater(sum(t["events"] for t in info["threads"]), 0)
+        self.assertIn("interrupted", " ".join(info["problems"]))
+
     def test_ends_without_destructors(self):
         for launch in ("record", "preload"):
             for way, expected in (("_exit", 7), ("quick_exit", 9), ("abort", -6), ("crash", -11)):
