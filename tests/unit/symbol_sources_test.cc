@@ -61,7 +61,8 @@ TEST(IntervalTable, ExtremeRanges) {
 }
 
 std::string ReadProgram(const std::string& name) {
-  std::ifstream file(std::string(std::getenv("TIDEMARK_SYMBOLIZER_PROGRAMS")) + "/" + name, std::ios::binary);
+  const char* folder = std::getenv("TIDEMARK_SYMBOLIZER_PROGRAMS");  // set by meson
+  std::ifstream file(std::string(folder == nullptr ? "." : folder) + "/" + name, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 

@@ -19,7 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string Programs() { return std::getenv("TIDEMARK_SYMBOLIZER_PROGRAMS"); }
+// Set by meson; a run by hand without it fails to find files, which is said by the test that looks for them.
+std::string FromEnvironment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string Programs() { return FromEnvironment("TIDEMARK_SYMBOLIZER_PROGRAMS"); }
 
 std::string WhyMissing(const std::string& program) {
   std::ifstream missing(Programs() + "/MISSING");
@@ -47,7 +53,7 @@ uint64_t AddressOf(const std::string& program, const std::string& label) {
 }
 
 uint32_t LineOf(const std::string& source, const std::string& tag) {
-  std::ifstream file(std::string(std::getenv("TIDEMARK_SOURCE_DIR")) + "/tests/unit/symbolizer/" + source);
+  std::ifstream file(FromEnvironment("TIDEMARK_SOURCE_DIR") + "/tests/unit/symbolizer/" + source);
   uint32_t number = 0;
   for (std::string line; std::getline(file, line);) {
     ++number;
