@@ -39,15 +39,16 @@ struct SlabClass {
   std::atomic<uint32_t> slabs[kSlabsPerClass];  // number + 1; 0: not there yet
 };
 struct GuardSlot {
-  std::atomic<uint32_t> state;  // 0 never used, kLive, kQuarantined
+  std::atomic<uint32_t> state;  // 0 never used, kLive, kQuarantined, kChanging
   uint32_t requested;
   uintptr_t block;
 };
 constexpr uint32_t kLive = 1, kQuarantined = 2;
-struct Run {                    // at the index of the page that the block starts in
-  std::atomic<uint32_t> state;  // kLive or not
-  uint32_t first_page, pages;   // of the whole run (over-aligned blocks start later)
-  std::atomic<uint32_t> next;   // in the stack of free runs: index + 1; at first_page
+constexpr uint32_t kChanging = 3;  // one thread is changing the page's protection: not to be taken, not to be freed
+struct Run {                       // at the index of the page that the block starts in
+  std::atomic<uint32_t> state;     // kLive or not
+  uint32_t first_page, pages;      // of the whole run (over-aligned blocks start later)
+  std::atomic<uint32_t> next;      // in the stack of free runs: index + 1; at first_page
   uint64_t requested;
   uint32_t dirty;  // pages may hold old bytes; at first_page
   uint32_t reserved;
@@ -264,7 +265,8 @@ void* AllocateGuarded(size_t size) {
   for (uint32_t i = 0; i < kGuardSlots; i++) {
     GuardSlot& slot = tables->guards[(start + i) % kGuardSlots];
     uint32_t state = slot.state.load(std::memory_order_relaxed);
-    if (state == kLive || !slot.state.compare_exchange_strong(state, kLive, std::memory_order_acquire)) continue;
+    if (state == kLive || state == kChanging) continue;
+    if (!slot.state.compare_exchange_strong(state, kChanging, std::memory_order_acquire)) continue;
     const uintptr_t page = GuardPage((start + i) % kGuardSlots);
     if (os::IsError(os::Protect(reinterpret_cast<void*>(page), kPage, PROT_READ | PROT_WRITE))) {
       slot.state.store(kQuarantined, std::memory_order_release);
@@ -273,7 +275,9 @@ void* AllocateGuarded(size_t size) {
     const bool right = (start & 1) == 0;
     slot.requested = static_cast<uint32_t>(size);
     slot.block = right ? page + kPage - ((size + 15) & ~size_t{15}) : page;
-    return reinterpret_cast<void*>(slot.block);
+    void* block = reinterpret_cast<void*>(slot.block);
+    slot.state.store(kLive, std::memory_order_release);
+    return block;
   }
   return nullptr;
 }
@@ -287,10 +291,11 @@ GuardSlot* FindGuard(uintptr_t address) {
 
 bool ReleaseGuard(GuardSlot* slot) {
   uint32_t live = kLive;
-  if (!slot->state.compare_exchange_strong(live, kQuarantined, std::memory_order_acq_rel)) return false;
+  if (!slot->state.compare_exchange_strong(live, kChanging, std::memory_order_acq_rel)) return false;
   void* page = reinterpret_cast<void*>(slot->block & ~(kPage - 1));
   os::Advise(page, kPage, MADV_DONTNEED);
   os::Protect(page, kPage, PROT_NONE);
+  slot->state.store(kQuarantined, std::memory_order_release);
   return true;
 }
 
