@@ -25,22 +25,25 @@ uint64_t Identity(const uint8_t* build_id, size_t bytes, const char* path) {
   return hash;
 }
 
+constexpr uint32_t kFixedWords = 5;
+
 bool Emit(ThreadState* thread, const ModuleView& module, const uint8_t* id, size_t id_bytes, const char* path) {
   size_t path_bytes = __builtin_strlen(path);
   const size_t limit = session.header->chunk_bytes / 2;
   if (path_bytes > limit) path_bytes = limit;
-  const uint32_t words = static_cast<uint32_t>(4 + (id_bytes + path_bytes + 7) / 8);
+  const uint32_t words = static_cast<uint32_t>(kFixedWords + (id_bytes + path_bytes + 7) / 8);
   if (!ReserveWords(thread, words)) return false;
   PutWord(thread, static_cast<uint64_t>(RecordKind::kModule) | uint64_t{words} << 4 | uint64_t{id_bytes} << 16 |
                       uint64_t{path_bytes} << 24);
   PutWord(thread, module.start);
   PutWord(thread, module.end);
   PutWord(thread, module.load_bias);
+  PutWord(thread, NextStackNode());
   auto* bytes = reinterpret_cast<char*>(thread->cursor);
-  thread->cursor[words - 5] = 0;  // the padding of the last word
+  if (words > kFixedWords) thread->cursor[words - kFixedWords - 1] = 0;  // the padding of the last word
   __builtin_memcpy(bytes, id, id_bytes);
   __builtin_memcpy(bytes + id_bytes, path, path_bytes);
-  thread->cursor += words - 4;
+  thread->cursor += words - kFixedWords;
   Commit(thread);
   return true;
 }
@@ -78,6 +81,8 @@ void PublishModule(ThreadState* thread, const ModuleView& module) {
     id_bytes = ReadBuildId(module, id, sizeof(id));
     identity = Identity(id, id_bytes, path);
   }
+  // Before the record: from the node number that it gives on, no node of the old module is found any more.
+  if (reused) ResetStackTable(false);
   if (!Emit(thread, module, id, id_bytes, path)) return;
   const uint32_t index = published_count.fetch_add(1, std::memory_order_acq_rel);
   if (index < kMaxPublished) {
@@ -87,7 +92,6 @@ void PublishModule(ThreadState* thread, const ModuleView& module) {
   } else {
     published_count.store(kMaxPublished, std::memory_order_relaxed);
   }
-  if (reused) ResetStackTable(false);
 }
 
 }  // namespace tidemark

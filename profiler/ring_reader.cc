@@ -272,17 +272,19 @@ void RingReader::Decode(const uint64_t* words, size_t count, Progress& progress,
         const size_t length = Bits(w0, 4, 12);
         const size_t build_id_bytes = Bits(w0, 16, 8);
         const size_t path_bytes = Bits(w0, 24, 16);
-        if (length < 4 || build_id_bytes + path_bytes > (length - 4) * 8) {
+        constexpr size_t kFixedWords = 5;
+        if (length < kFixedWords || build_id_bytes + path_bytes > (length - kFixedWords) * 8) {
           progress.damaged = true;
           break;
         }
         if (!have(length)) break;
-        const char* text = reinterpret_cast<const char*>(words + at + 4);
+        const char* text = reinterpret_cast<const char*>(words + at + kFixedWords);
         TraceModule module;
         module.start = words[at + 1];
         module.end = words[at + 2];
         module.load_bias = words[at + 3];
         module.first_tsc = progress.tsc;
+        module.first_node = static_cast<uint32_t>(words[at + 4]);
         module.build_id.assign(text, build_id_bytes);
         module.path.assign(text + build_id_bytes, path_bytes);
         sink.OnModule(std::move(module));

@@ -136,7 +136,10 @@ enum class RecordKind : uint32_t {
   // 1 word. w0: kind 4 | tsc 60
   kTime = 5,
   // A module that a frame was found in. w0: kind 4 | words 12 (whole record) | build_id_bytes 8 | path_bytes 16 | 0
-  //   w1: start  w2: end (mapped addresses)  w3: load bias  then build-id bytes, path bytes, zero padded to words.
+  //   w1: start  w2: end (mapped addresses)  w3: load bias  w4: first node
+  //   then build-id bytes, path bytes, zero padded to words.
+  // `first node`: addresses of the range mean this module in nodes of this number and above; below, what was there
+  // before.
   kModule = 6,
   // 2 words. Events of this thread that were lost just before. w0: kind 4 | kind of event 4 | count 56  w1: bytes
   kGap = 7,

@@ -61,6 +61,8 @@ bool ResetStackTable(bool new_session) {
   return true;
 }
 
+uint32_t NextStackNode() { return used.load(std::memory_order_relaxed); }
+
 uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t flags) {
   const uint64_t key = (ip & 0xffffffffffffu) << 4 | (flags & 15);
   std::atomic<uint32_t>& bucket = buckets[Hash(key, parent) & bucket_mask];

@@ -21,6 +21,9 @@ bool ResetStackTable(bool new_session);
 // Incremented by every reset: previous stacks of an older epoch hold dead numbers.
 uint32_t StackTableEpoch();
 
+// Every node from now on has this number or a higher one.
+uint32_t NextStackNode();
+
 // The node for `ip` below `parent`; creates and publishes it when it is new. 0: no room in the ring or the table.
 uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t flags);
 

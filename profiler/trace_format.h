@@ -68,12 +68,13 @@ inline constexpr uint32_t kMaxTextBytes = 0xffff;  // a mark, a path, a name, a 
 // skip ids that they do not know. "v": LEB128 varint. "z": zigzag varint. "zd": z of the difference to the row before.
 
 enum class ModuleColumn : uint32_t {
-  kStart = 1,     // zd
-  kLength = 2,    // v   end - start
-  kLoadBias = 3,  // z   start - load bias
-  kFirstTsc = 4,  // zd
-  kBuildId = 5,   // v length, bytes
-  kPath = 6,      // v length, bytes
+  kStart = 1,      // zd
+  kLength = 2,     // v   end - start
+  kLoadBias = 3,   // z   start - load bias
+  kFirstTsc = 4,   // zd
+  kBuildId = 5,    // v length, bytes
+  kPath = 6,       // v length, bytes
+  kFirstNode = 7,  // v; may be missing: 0
 };
 
 enum class StackColumn : uint32_t {

@@ -85,6 +85,9 @@ class TraceWriter::Impl {
     table.Delta(ModuleColumn::kFirstTsc, modules, [](const TraceModule& m) { return m.first_tsc; });
     table.Text(ModuleColumn::kBuildId, modules, [](const TraceModule& m) -> const std::string& { return m.build_id; });
     table.Text(ModuleColumn::kPath, modules, [](const TraceModule& m) -> const std::string& { return m.path; });
+    if (std::any_of(modules.begin(), modules.end(), [](const TraceModule& m) { return m.first_node != 0; })) {
+      table.Plain(ModuleColumn::kFirstNode, modules, [](const TraceModule& m) { return m.first_node; });
+    }
     file->Append(SectionType::kModules, 0, payload);
     modules.clear();
     module_bytes = 0;

@@ -36,6 +36,7 @@ struct TraceModule {
   uint64_t first_tsc = 0;  // from this moment on the range belongs to this module
   std::string build_id;    // raw bytes, may be empty
   std::string path;
+  uint32_t first_node = 0;  // in nodes from this number on; what is below means the module that was there before
 };
 struct TraceStackNode {
   uint32_t node = 0, parent = 0, flags = 0;  // flags: NodeFlags

@@ -50,8 +50,10 @@ FrameNames::FrameNames(const TraceReader& reader, Symbolizer* symbolizer, bool a
     symbolizer_modules_.push_back(symbolizer_ != nullptr ? symbolizer_->AddModule(modules[i]) : 0);
   }
   // Later modules take the range of earlier ones away, in whole or in part.
-  std::stable_sort(by_age.begin(), by_age.end(),
-                   [&](uint32_t a, uint32_t b) { return modules[a].first_tsc < modules[b].first_tsc; });
+  std::stable_sort(by_age.begin(), by_age.end(), [&](uint32_t a, uint32_t b) {
+    return std::pair(modules[a].first_node, modules[a].first_tsc) <
+           std::pair(modules[b].first_node, modules[b].first_tsc);
+  });
   for (uint32_t i : by_age) {
     const uint64_t start = modules[i].start, end = modules[i].end;
     if (start >= end) continue;
@@ -78,11 +80,21 @@ ModuleSymbols FrameNames::SymbolsOf(size_t module) const {
   return symbolizer_->Status(symbolizer_modules_[module]);
 }
 
-uint32_t FrameNames::ModuleAt(uint64_t pc) const {
+uint32_t FrameNames::ModuleAt(uint64_t pc, uint32_t node) const {
+  const std::vector<TraceModule>& modules = reader_.modules();
   auto range = ranges_.upper_bound(pc);
   if (range == ranges_.begin()) return kNoModule;
   --range;
-  return pc < range->second.end ? range->second.module : kNoModule;
+  const uint32_t latest = range->second.module;
+  if (pc < range->second.end && modules[latest].first_node <= node) return latest;
+  // The address had another owner when the node was made.
+  uint32_t best = kNoModule;
+  for (uint32_t i = 0; i < modules.size(); ++i) {
+    const TraceModule& module = modules[i];
+    if (pc < module.start || pc >= module.end || module.first_node > node) continue;
+    if (best == kNoModule || module.first_node >= modules[best].first_node) best = i;
+  }
+  return best;
 }
 
 uint64_t FrameNames::PcOf(const TraceStackNode& node) const {
@@ -98,7 +110,7 @@ void FrameNames::Prefetch(const std::vector<uint32_t>& leaf_nodes) {
     for (; node != 0 && node < nodes.size() && !seen[node]; node = nodes[node].parent) {
       seen[node] = 1;
       const uint64_t pc = PcOf(nodes[node]);
-      if (const uint32_t module = ModuleAt(pc); module != kNoModule) {
+      if (const uint32_t module = ModuleAt(pc, node); module != kNoModule) {
         wanted[module].push_back(pc - reader_.modules()[module].load_bias);
       }
     }
@@ -135,7 +147,7 @@ FrameNames::NodeFrames FrameNames::FramesOf(uint32_t node_id) {
   const uint32_t first = static_cast<uint32_t>(pool_.size());
   if (node.ip != 0) {
     const uint64_t pc = PcOf(node);
-    const uint32_t module = ModuleAt(pc);
+    const uint32_t module = ModuleAt(pc, node_id);
     if (module == kNoModule) {
       pool_.push_back(InternFrame(InternFunction(fmt::format("[unknown module+{:#x}]", pc), "", false), "", 0, false));
     } else {

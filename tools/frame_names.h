@@ -63,7 +63,7 @@ class FrameNames {
   };
 
   static constexpr uint32_t kNoModule = 0xffffffff;
-  uint32_t ModuleAt(uint64_t pc) const;
+  uint32_t ModuleAt(uint64_t pc, uint32_t node) const;
   uint64_t PcOf(const TraceStackNode& node) const;
   NodeFrames FramesOf(uint32_t node);
   uint32_t InternFunction(std::string name, const std::string& module, bool known);

@@ -128,6 +128,9 @@ bool AppendModules(std::string_view payload, uint64_t limit, std::vector<TraceMo
   loader.Delta(ModuleColumn::kFirstTsc, &rows, StoreAs(&TraceModule::first_tsc));
   loader.Text(ModuleColumn::kBuildId, &rows, &TraceModule::build_id);
   loader.Text(ModuleColumn::kPath, &rows, &TraceModule::path);
+  if (loader.Has(ModuleColumn::kFirstNode)) {
+    loader.Plain(ModuleColumn::kFirstNode, &rows, StoreAs(&TraceModule::first_node));
+  }
   return AppendRows(loader, &rows, modules);
 }
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, compile_program, record
 
-READERS = (["info"], ["report"], ["flamegraph", "-o", str(SCRATCH / "none.svg")], ["export", "--format", "folded", "-o", "-"],
+READERS = (["info"], ["report"], ["flamegraph", "-o", str(SCRATCH / "none.svg")],
+           ["export", "--format", "folded", "-o", "-"],
            ["export", "--format", "json", "-o", "-"])
 
 
 def run(*arguments, **keywords):
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, errors="replace",
-                          env=keywords.pop("env", clean_environment()), timeout=120, stdin=subprocess.DEVNULL, **keywords)
+                          env=keywords.pop("env", clean_environment()), timeout=120, stdin=subprocess.DEVNULL,
+                          **keywords)
 
 
 def crc32c(data):
@@ -179,7 +181,8 @@ class BadInput(unittest.TestCase):
 
 class BarePreload(unittest.TestCase):
     def test_bad_option_is_said_once_at_start(self):
-        environment = clean_environment(LD_PRELOAD=str(LIBRARY), TIDEMARK_OPTIONS=f"mode=full,colour=red,out={SCRATCH}/b.%p.tmk")
+        environment = clean_environment(LD_PRELOAD=str(LIBRARY),
+                                        TIDEMARK_OPTIONS=f"mode=full,colour=red,out={SCRATCH}/b.%p.tmk")
         done = run("true", env=environment)
         self.assertEqual((done.returncode, done.stdout), (0, ""))
         self.assertIn("colour=red", done.stderr)

@@ -28,7 +28,8 @@ def wait_for_trace(path, deadline_s=30):
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         if path.exists():
-            done = subprocess.run([TOOL, "info", path, "--json"], capture_output=True, text=True, env=clean_environment())
+            done = subprocess.run([TOOL, "info", path, "--json"], capture_output=True, text=True,
+                                  env=clean_environment())
             if done.returncode == 0 and json.loads(done.stdout)["run"]["complete"]:
                 return Trace(path)
         time.sleep(0.05)

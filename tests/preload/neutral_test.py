@@ -75,7 +75,8 @@ class SameOutput(unittest.TestCase):
         need(self, "git")
         script = """set -e; rm -rf repo; git init -q repo; cd repo; git config user.name n; git config user.email e@e
 for i in 1 2 3 4 5 6; do for f in a b c; do echo "$i $f" > $f$i; done; git add .; git commit -qm "commit $i"; done
-git gc -q; git fsck --full; git log --format=%H%s | cat; git status --short; git show HEAD~2 --stat | cat; git rev-parse nothing"""
+git gc -q; git fsck --full; git log --format=%H%s | cat; git status --short; git show HEAD~2 --stat | cat
+git rev-parse nothing"""
         dates = {"GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}
         environment = clean_environment(**dates, HOME=str(self.folder))
         plain = self.compare(["bash", "-c", script], cwd=self.folder, environment=environment)
@@ -84,7 +85,8 @@ git gc -q; git fsck --full; git log --format=%H%s | cat; git status --short; git
 
     def test_bash_with_many_subshells(self):
         need(self, "bash")
-        self.compare(["bash", "-c", 'for i in $(seq 150); do x=$( (echo $((i * i)) | cat) ); s=$((s + x)); done; echo $s; exit 3'])
+        script = 'for i in $(seq 150); do x=$( (echo $((i * i)) | cat) ); s=$((s + x)); done; echo $s; exit 3'
+        self.compare(["bash", "-c", script])
 
     def test_node(self):
         need(self, "node")
@@ -98,7 +100,8 @@ require('child_process').exec('echo child', (e, out) => { console.log(out.trim()
         need(self, "python3")
         script = ("import threading, subprocess, json\n"
                   "r = []\n"
-                  "ts = [threading.Thread(target=lambda k=k: r.append(sum(len(str(i)) for i in range(20000 + k)))) for k in range(8)]\n"
+                  "work = lambda k: r.append(sum(len(str(i)) for i in range(20000 + k)))\n"
+                  "ts = [threading.Thread(target=work, args=(k,)) for k in range(8)]\n"
                   "[t.start() for t in ts]; [t.join() for t in ts]\n"
                   "print(sorted(r)); print(subprocess.run(['sh', '-c', 'echo out; exit 4'], capture_output=True))\n")
         for allocator in ("pymalloc", "malloc"):
@@ -128,7 +131,8 @@ require('child_process').exec('echo child', (e, out) => { console.log(out.trim()
                 if subprocess.run([*cli, "ping"], capture_output=True).stdout == b"PONG\n":
                     break
                 time.sleep(0.05)
-            lines = "".join(f"SET key:{i} {'v' * (i % 200)}\nAPPEND key:{i % 10} x\nLPUSH list {i}\n" for i in range(2000))
+            lines = "".join(f"SET key:{i} {'v' * (i % 200)}\nAPPEND key:{i % 10} x\nLPUSH list {i}\n"
+                            for i in range(2000))
             out = subprocess.run(cli, input=lines.encode() + b"STRLEN key:3\nLLEN list\nBGSAVE\nDEBUG RELOAD\nDBSIZE\n",
                                  capture_output=True, timeout=120).stdout
             subprocess.run([*cli, "shutdown", "nosave"], capture_output=True, timeout=60)
@@ -145,7 +149,8 @@ class Surroundings(unittest.TestCase):
         if mode is None:
             done = subprocess.run([program], capture_output=True, env=clean_environment(), stdin=subprocess.DEVNULL)
         elif mode == "preload":
-            environment = clean_environment(LD_PRELOAD=str(LIBRARY), TIDEMARK_OPTIONS=f"mode=full,out={SCRATCH}/s.%p.tmk")
+            environment = clean_environment(LD_PRELOAD=str(LIBRARY),
+                                            TIDEMARK_OPTIONS=f"mode=full,out={SCRATCH}/s.%p.tmk")
             done = subprocess.run([program], capture_output=True, env=environment, stdin=subprocess.DEVNULL)
         else:
             done, _ = record([program], "-q", mode=mode)

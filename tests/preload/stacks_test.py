@@ -95,6 +95,29 @@ class Stacks(unittest.TestCase):
         self.assertTrue(is_subsequence(ROOT + ("deep", "[truncated]", "deep", "leaf"), stack), stack[:8])
         self.assertGreater(stack.count("deep"), 900)
 
+    def test_libraries_that_take_turns_at_one_address(self):
+        libraries = []
+        for letter in "abc":
+            source = SCRATCH / f"plugin_{letter}.c"
+            source.write_text(f'''#include <stdlib.h>
+__attribute__((noinline)) static void inner_{letter}(void* volatile* out) {{
+  *out = malloc(100);
+  __asm__ volatile("" ::: "memory");
+}}
+void plugin(void* volatile* out) {{ inner_{letter}(out); free(*out); __asm__ volatile("" ::: "memory"); }}
+''')
+            libraries.append(SCRATCH / f"plugin_{letter}.so")
+            subprocess.run(["gcc", "-O2", "-g1", "-fPIC", "-shared", "-fno-builtin", "-fomit-frame-pointer", source,
+                            "-o", libraries[-1]], check=True)
+        program = compile_program("plugins.c", "-ldl", "-fomit-frame-pointer")
+        done, trace = record([program, "40", *libraries])
+        stacks = trace.folded("count")
+        for letter in "abc":
+            found = sum(n for stack, n in stacks.items() if stack[-2:] == ("plugin", f"inner_{letter}"))
+            self.assertEqual(found, 40, stacks)
+        addresses = {line for line in done.stdout.splitlines()}
+        self.assertLess(len(addresses), 120, "no address was used twice: this run proved nothing")
+
     def test_every_level_of_a_deep_recursion(self):
         """20,000 stacks of 1..20,000 frames: complete up to the limit, then truncated with both ends."""
         levels = 20000
@@ -122,7 +145,8 @@ def chain_source(depth, language):
         shape = i % 6
         body = {
             0: f"{call} __asm__ volatile(\"\");",
-            1: f"char b[{16 + 24 * i}]; memset(b, n, sizeof b); sink = b; {call} __asm__ volatile(\"\" :: \"r\"(b) : \"memory\");",
+            1: f"char b[{16 + 24 * i}]; memset(b, n, sizeof b); sink = b; {call} "
+               "__asm__ volatile(\"\" :: \"r\"(b) : \"memory\");",
             2: f"int i, s = n; for (i = 0; i < one; i++) {{ {call} s += i; }} one = one + 0 * s;",
             3: f"char* p = (char*)alloca((size_t)(one * {40 + i})); p[0] = 1; {call} sink = p;",
             4: f"double y = x; long a = n, b = n * 2, c = n * 3, d = n * 5; {call} "
@@ -156,7 +180,8 @@ class Chains(unittest.TestCase):
                     _, trace = record([program])
                     wanted = ("main",) + tuple(f"chain_{i:02d}" for i in range(depth))
                     stacks = trace.folded("count")
-                    found = sum(n for stack, n in stacks.items() if stack[-len(wanted):] == wanted and "[truncated]" not in stack)
+                    found = sum(n for stack, n in stacks.items()
+                                if stack[-len(wanted):] == wanted and "[truncated]" not in stack)
                     total += 3
                     exact += found
                     if found != 3:

@@ -11,7 +11,8 @@ import unittest
 from tracing import SCRATCH, clean_environment, compile_program, record
 
 SQL = """create table t(a integer primary key, b text, c real);
-with recursive n(x) as (select 1 union all select x+1 from n where x<3000) insert into t select x, hex(x*7919), x/3.0 from n;
+with recursive n(x) as (select 1 union all select x+1 from n where x<3000)
+  insert into t select x, hex(x*7919), x/3.0 from n;
 create index i on t(b); select count(*), sum(length(b)) from t where b like '%A%'; delete from t where a%3=0; vacuum;
 select a, b from t order by b desc limit 5;"""
 XML = "<r>" + "".join(f"<item id='{i}'><name>n{i}</name></item>" for i in range(800)) + "</r>"
@@ -20,8 +21,8 @@ PERL = ("my %h; for my $i (1..3000) { $h{$i} = 'x' x ($i % 97); } my @s = sort {
 
 PROGRAMS = {
     "sqlite3": (["sqlite3", ":memory:"], SQL.encode()),
-    "gawk": (["gawk", "BEGIN { for (i = 0; i < 5000; i++) a[i % 700] = a[i % 700] i; n = asort(a); print n, length(a[1]) }"],
-             None),
+    "gawk": (["gawk", "BEGIN { for (i = 0; i < 5000; i++) a[i % 700] = a[i % 700] i; "
+                      "n = asort(a); print n, length(a[1]) }"], None),
     "jq": (["jq", "-n", "[range(2000) | {k: (. * 7 % 1000 | tostring), v: [., . + 1]}] | group_by(.k) | length"], None),
     "bc": (["bc", "-q"], b"x = 1; for (i = 1; i < 300; i++) { x = x * i % (10^60 + 7); }; x; sqrt(2^500)\n"),
     "xmllint": (["xmllint", "--format", "-"], XML.encode()),

@@ -71,7 +71,8 @@ def record(command, *options, mode="full", environment=None, stdin=None, check=T
     path = Path(tempfile.mkdtemp(dir=SCRATCH)) / "trace.tmk"
     done = subprocess.run([TOOL, "record", "--mode", mode, "-o", path, *options, "--", *map(str, command)],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment or clean_environment(),
-                          timeout=timeout, cwd=cwd, **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}))
+                          timeout=timeout, cwd=cwd,
+                          **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}))
     if check and done.returncode != 0:
         raise AssertionError(f"record {command}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")
     return done, Trace(path)

@@ -76,7 +76,7 @@ TEST_F(RingReaderTest, DecodesEveryRecordKind) {
   thread.Put({9 | 3 << 4 | uint64_t{6} << 16 | uint64_t{4} << 32, 0, text});
   uint64_t path = 0;
   std::memcpy(&path, "IDpath", 6);
-  thread.Put({6 | 5 << 4 | uint64_t{2} << 16 | uint64_t{4} << 24, 0x400000, 0x500000, 0x10, path});
+  thread.Put({6 | 6 << 4 | uint64_t{2} << 16 | uint64_t{4} << 24, 0x400000, 0x500000, 0x10, 33, path});
   thread.Put({0});
   EXPECT_GT(DrainAll(), 0u);
   ASSERT_EQ(sink_.nodes.size(), 1u);
@@ -107,6 +107,7 @@ TEST_F(RingReaderTest, DecodesEveryRecordKind) {
   EXPECT_EQ(e[6].count, 1u);
   EXPECT_EQ(e[7].text, "marked");
   ASSERT_EQ(sink_.modules.size(), 1u);
+  EXPECT_EQ(sink_.modules[0].first_node, 33u);
   EXPECT_EQ(sink_.modules[0].build_id, "ID");
   EXPECT_EQ(sink_.modules[0].path, "path");
   ASSERT_EQ(sink_.threads.size(), 1u);

@@ -11,11 +11,11 @@ static void* volatile sink;
 int main(int argc, char** argv) {
   (void)argv;
   void* a = malloc(1001);
-  void* b = calloc(7, 11 * 13);               // 1001
+  void* b = calloc(7, 11 * 13);  // 1001
   void* c = realloc(NULL, 1103);
-  c = realloc(c, 50021);                      // grows, moves
-  c = realloc(c, 307);                        // shrinks
-  void* d = reallocarray(NULL, 17, 71);       // 1207
+  c = realloc(c, 50021);                 // grows, moves
+  c = realloc(c, 307);                   // shrinks
+  void* d = reallocarray(NULL, 17, 71);  // 1207
   void* e = memalign(64, 1301);
   void* f = aligned_alloc(128, 1408);
   void* g = NULL;
@@ -25,14 +25,26 @@ int main(int argc, char** argv) {
   void* j = malloc(3 << 20);
   void* k = argc > 1 ? NULL : memalign(32u << 20, 1709);  // beyond what mimalloc 2.0.9 can align
   memset(j, 1, 3 << 20);
-  sink = a; sink = b; sink = d; sink = i;
-  free(a); free(b); free(c); free(d); free(e); free(f); free(g); free(h); free(i); free(j);
+  sink = a;
+  sink = b;
+  sink = d;
+  sink = i;
+  free(a);
+  free(b);
+  free(c);
+  free(d);
+  free(e);
+  free(f);
+  free(g);
+  free(h);
+  free(i);
+  free(j);
   if (((size_t)k & ((32u << 20) - 1)) != 0) return 2;
   free(k);
   free(NULL);
   void* l = malloc(1801);
-  l = realloc(l, 0);                          // frees
+  l = realloc(l, 0);  // frees
   if (l != NULL) return 3;
-  sink = malloc(1907);                        // never freed
+  sink = malloc(1907);  // never freed
   return 0;
 }

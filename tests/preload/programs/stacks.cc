@@ -2,13 +2,13 @@
 //   stacks WHAT       WHAT: qsort signal altstack exception noreturn library deep NN threads fiber vla
 // Compiled with -O2 -fomit-frame-pointer. Every function on a chain is marked so that it stands on the stack under its
 // own name; each allocation has a size by which the test finds it.
+#include <alloca.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
-#include <alloca.h>
 
 #define FRAME extern "C" __attribute__((noinline, noclone))
 static void* volatile sink;
@@ -76,7 +76,9 @@ struct Allocates {
 FRAME void throws() {
   char big[5005];
   memset(big, 1, sizeof(big));
-  struct Payload { char bytes[5005]; } payload;
+  struct Payload {
+    char bytes[5005];
+  } payload;
   memcpy(payload.bytes, big, sizeof(big));
   throw payload;
 }
@@ -170,7 +172,10 @@ int main(int argc, char** argv) {
   if (strcmp(what, "noreturn") == 0) calls_noreturn();
   if (strcmp(what, "deep") == 0) printf("%ld\n", deep(n));
   if (strcmp(what, "deep-each") == 0) printf("%ld\n", deep_each(n));
-  if (strcmp(what, "frames") == 0) { variable_frame(static_cast<int>(n)); aligned_frame(); }
+  if (strcmp(what, "frames") == 0) {
+    variable_frame(static_cast<int>(n));
+    aligned_frame();
+  }
   if (strcmp(what, "fiber") == 0) runs_fiber();
   if (strcmp(what, "library") == 0) library_entry(leaf, 5015);
   if (strcmp(what, "thread") == 0) {

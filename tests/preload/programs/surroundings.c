@@ -85,7 +85,8 @@ int main(void) {
   printf("keys at least 1000: %d\n", keys >= 1000);
   struct rlimit limit;
   for (int i = 0; i < 16; i++) {
-    if (getrlimit(i, &limit) == 0) printf("limit %d %llu %llu\n", i, (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
+    if (getrlimit(i, &limit) == 0)
+      printf("limit %d %llu %llu\n", i, (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
   }
   printf("umask %o, nice %d\n", umask(0), getpriority(PRIO_PROCESS, 0));
   descriptors("end");
