@@ -1,6 +1,6 @@
 // Slow sides of the fast hooks and the exported functions that have no fast side; see slow_hooks.h.
 //
-// Here glibc's answers to odd inputs are kept (hazards group B), and errno: unchanged on success and by free, ENOMEM
+// Here glibc's answers to odd inputs are kept, and errno: unchanged on success and by free, ENOMEM
 // on every failure. Events are reported such that a free is stamped before its block can be reused and an allocation
 // after its block was obtained.
 #include "interpose/slow_hooks.h"

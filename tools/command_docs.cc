@@ -164,7 +164,7 @@ std::string ManPage(const std::vector<DefinedCommand>& commands, const std::stri
                      ".SH SYNOPSIS\n.B tidemark\n.I COMMAND\n[\\fIOPTION\\fR]...\n"
                      ".SH DESCRIPTION\n"
                      "tidemark records the heap allocations of a program, sampled or complete, into a trace file, and "
-                     "turns traces into tables, flame graphs and verdicts.\n"
+                     "turns traces into tables and flame graphs.\n"
                      ".SH COMMANDS\n";
   for (const DefinedCommand& defined : commands) {
     if (defined.command->hidden) continue;

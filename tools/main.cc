@@ -61,7 +61,7 @@ class TableFormatter : public CLI::Formatter {
 };
 
 int Main(int argc, char** argv) {
-  CLI::App app("Records the heap allocations of programs and turns the traces into tables, flame graphs and verdicts.",
+  CLI::App app("Records the heap allocations of programs and turns the traces into tables and flame graphs.",
                "tidemark");
   app.set_version_flag("--version", std::string("tidemark ") + TIDEMARK_VERSION);
   app.set_help_flag("-h,--help", "print this help");
