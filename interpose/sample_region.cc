@@ -51,7 +51,7 @@ struct Run {                       // at the index of the page that the block st
   std::atomic<uint32_t> next;      // in the stack of free runs: index + 1; at first_page
   uint64_t requested;
   uint32_t dirty;  // pages may hold old bytes; at first_page
-  uint32_t reserved;
+  uint32_t unsampled;
 };
 constexpr uint32_t kRunClasses = 8 * 32;
 
@@ -200,7 +200,7 @@ void PushRun(uint32_t c, uint32_t page) {
   } while (!stack.compare_exchange_weak(head, desired, std::memory_order_release, std::memory_order_relaxed));
 }
 
-void* AllocateRun(size_t size, size_t alignment, bool zero) {
+void* AllocateRun(size_t size, size_t alignment, bool zero, bool unsampled) {
   const size_t slack = alignment > kPage ? alignment - kPage : 0;
   if (size > kRunZoneBytes || slack > kRunZoneBytes) return nullptr;
   const size_t wanted = (size + slack + kPage - 1) / kPage;
@@ -228,6 +228,7 @@ void* AllocateRun(size_t size, size_t alignment, bool zero) {
   run.first_page = first;
   run.pages = pages;
   run.requested = size;
+  run.unsampled = unsampled;
   run.state.store(kLive, std::memory_order_release);
   return reinterpret_cast<void*>(block);
 }
@@ -334,7 +335,7 @@ void* Allocate(size_t size, size_t alignment, bool zero, Placement placement) {
     if (void* block = AllocateGuarded(bytes)) return block;
   }
   if (bytes <= kLargestSlabBlock && alignment <= 16) return AllocateInSlab(bytes, zero);
-  return AllocateRun(bytes, alignment, zero);
+  return AllocateRun(bytes, alignment, zero, placement == Placement::kUnsampled);
 }
 
 bool IsLive(const void* block) {
@@ -349,6 +350,13 @@ bool IsLive(const void* block) {
       return FindRun(address) != nullptr;
   }
   return false;
+}
+
+bool IsSampled(const void* block) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  if (ZoneOf(address) != Zone::kRun) return true;
+  const Run* run = FindRun(address);
+  return run != nullptr && run->unsampled == 0;
 }
 
 bool Release(void* block) {

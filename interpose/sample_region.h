@@ -17,7 +17,8 @@
 
 namespace tidemark::region {
 
-enum class Placement { kPacked, kGuarded };
+// kUnsampled: lies here only because the heap cannot align it; nobody was told of it.
+enum class Placement { kPacked, kGuarded, kUnsampled };
 
 // Reserves the range. False: no address space; then nothing is ever placed here.
 bool Start();
@@ -29,6 +30,8 @@ void* Allocate(size_t size, size_t alignment, bool zero, Placement placement);
 
 // True while `block` is the start of a live block of the region.
 bool IsLive(const void* block);
+// True when the live block was not placed as kUnsampled.
+bool IsSampled(const void* block);
 // Releases a live block; false when another thread was faster (double free).
 bool Release(void* block);
 

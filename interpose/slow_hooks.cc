@@ -63,10 +63,14 @@ void* OutOfMemory() {
   return nullptr;
 }
 
+// Complete mode keeps the hot range empty, so that every free comes here.
+bool IsFullMode() { return hot.length == 0; }
+
 void* HeapAllocate(size_t size, size_t alignment, bool zero) {
   if (alignment <= kNatural) return heap::Allocate(size, zero);
   if (alignment <= heap::kLargestAlignment) return heap::AllocateAligned(size, alignment, zero);
-  return region::Allocate(size, alignment, zero, region::Placement::kPacked);
+  return region::Allocate(size, alignment, zero,
+                          IsFullMode() ? region::Placement::kPacked : region::Placement::kUnsampled);
 }
 
 void* NextAllocate(size_t size, size_t alignment, bool zero) {
@@ -96,8 +100,6 @@ void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignmen
   recorder::OnAlloc(thread, api, block, size, from);
   return block;
 }
-
-bool IsFullMode() { return hot.length == 0; }
 
 // Nothing is recorded (any more): let the fast paths have it all.
 void StopRecording() {
@@ -158,7 +160,7 @@ void FreeSlow(void* block, const UnwindStart& from) {
     Report report(from, kKindFree);
     ThreadState* thread = report.thread();
     if (region::IsLive(block)) {
-      if (thread != nullptr) recorder::OnFree(thread, block);
+      if (thread != nullptr && region::IsSampled(block)) recorder::OnFree(thread, block);
       if (region::Release(block)) return;
     }
     if (thread != nullptr) recorder::OnHeapError(thread, HeapError::kDoubleFree, block, from);
