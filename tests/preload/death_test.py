@@ -75,8 +75,11 @@ class Death(unittest.TestCase):
         while time.monotonic() < end:
             children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
             for child in children:
-                if Path(f"/proc/{child}/cmdline").read_bytes().startswith(bytes(self.program)):
-                    return int(child)
+                try:
+                    if Path(f"/proc/{child}/cmdline").read_bytes().startswith(bytes(self.program)):
+                        return int(child)
+                except FileNotFoundError:
+                    pass  # a child that was only passing through
             time.sleep(0.002)
         raise AssertionError("the program did not start")
 
