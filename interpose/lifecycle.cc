@@ -134,7 +134,7 @@ void TakeOver(const Options& options, const char* options_text, char** environme
       Complain("libmimalloc.so.2 is missing, of another version, or address space is limited too tightly");
     return;
   }
-  const bool have_region = region::Start();
+  region::Start();  // without it nothing is sampled into it, and that is counted
   bool full = false;
   if (options.present) {
     const recorder::Start start = recorder::Begin(options, options_text, false);
@@ -147,7 +147,6 @@ void TakeOver(const Options& options, const char* options_text, char** environme
     if (start == recorder::Start::kNoMemory) Complain("not enough memory for the profiler's tables");
     if (options.error[0] != 0) Complain(options.error);
   }
-  static_cast<void>(have_region);
   // Complete mode leaves the range empty, so that each free takes the slow path, where it is recorded.
   hot.base = heap::RangeBase();
   hot.length = full ? 0 : heap::RangeLength();

@@ -12,7 +12,9 @@ struct Published {
   std::atomic<uintptr_t> start;  // 0: entry not used yet
   uintptr_t end;
   uint64_t identity;
+  std::atomic<uint64_t> generation;  // of the loader when this was last seen to hold
 };
+constexpr uint64_t kUnknownGeneration = 0;  // the loader's counter was not found
 constexpr uint32_t kMaxPublished = 4096;
 Published published[kMaxPublished];
 std::atomic<uint32_t> published_count{0};
@@ -60,27 +62,28 @@ void PublishModule(ThreadState* thread, const ModuleView& module) {
   uint8_t id[64];
   uint32_t count = published_count.load(std::memory_order_acquire);
   if (count > kMaxPublished) count = kMaxPublished;  // another thread is about to find the table full
-  bool reused = false;
-  const char* path = nullptr;
-  size_t id_bytes = 0;
-  uint64_t identity = 0;
-  for (uint32_t i = count; i-- > 0;) {  // the latest publication of a range is the valid one
+  const uint64_t generation = LoaderGeneration();
+  // The latest publication of a range is the valid one. Within one generation of the loader it cannot have changed, so
+  // that the module need not be read again for each of its rules.
+  Published* latest = nullptr;
+  for (uint32_t i = count; i-- > 0 && latest == nullptr;) {
     const uintptr_t start = published[i].start.load(std::memory_order_acquire);
-    if (start == 0 || module.start >= published[i].end || module.end <= start) continue;
-    if (path == nullptr) {
-      path = ModulePath(module);
-      id_bytes = ReadBuildId(module, id, sizeof(id));
-      identity = Identity(id, id_bytes, path);
-    }
-    if (start == module.start && published[i].end == module.end && published[i].identity == identity) return;
-    reused = true;
-    break;
+    if (start != 0 && module.start < published[i].end && module.end > start) latest = &published[i];
   }
-  if (path == nullptr) {
-    path = ModulePath(module);
-    id_bytes = ReadBuildId(module, id, sizeof(id));
-    identity = Identity(id, id_bytes, path);
+  const bool same_range =
+      latest != nullptr && latest->end == module.end && latest->start.load(std::memory_order_relaxed) == module.start;
+  if (same_range && generation != kUnknownGeneration &&
+      latest->generation.load(std::memory_order_relaxed) == generation) {
+    return;
   }
+  const char* path = ModulePath(module);
+  const size_t id_bytes = ReadBuildId(module, id, sizeof(id));
+  const uint64_t identity = Identity(id, id_bytes, path);
+  if (same_range && latest->identity == identity) {
+    latest->generation.store(generation, std::memory_order_relaxed);
+    return;
+  }
+  const bool reused = latest != nullptr;
   // Before the record: from the node number that it gives on, no node of the old module is found any more.
   if (reused) ResetStackTable(false);
   if (!Emit(thread, module, id, id_bytes, path)) return;
@@ -88,6 +91,7 @@ void PublishModule(ThreadState* thread, const ModuleView& module) {
   if (index < kMaxPublished) {
     published[index].end = module.end;
     published[index].identity = identity;
+    published[index].generation.store(generation, std::memory_order_relaxed);
     published[index].start.store(module.start, std::memory_order_release);
   } else {
     published_count.store(kMaxPublished, std::memory_order_relaxed);

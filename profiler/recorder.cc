@@ -156,7 +156,7 @@ Start Begin(const Options& options, const char* options_text, bool bypassed) {
     attach = AttachToCollector(session_name, false, bypassed, &session);
   } else {
     if (bypassed) return Start::kBypassed;
-    attach = StartCollector(options, options_text, session_name, &session);
+    attach = StartCollector(options_text, session_name, &session);
   }
   if (attach != Attach::kAttached) return attach == Attach::kRefused ? Start::kRefused : Start::kNoCollector;
   if (bypassed) {

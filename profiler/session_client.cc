@@ -159,7 +159,7 @@ bool CollectorListens(const char* session_name) {
   return error != kRefused;
 }
 
-Attach StartCollector(const Options&, const char* options_text, char session_name[33], Session* out) {
+Attach StartCollector(const char* options_text, char session_name[33], Session* out) {
   char tool[4096];
   if (!FindTool(tool, sizeof(tool))) return Attach::kNoCollector;
   uint8_t random[16] = {};

@@ -22,7 +22,7 @@ Attach AttachToCollector(const char* session_name, bool forked, bool bypassed, S
 
 // Starts `tidemark collect` detached from this process (no child that wait() could see, own session, no shared
 // descriptors) and attaches to it. Writes the name of its socket to `session_name` for later forks.
-Attach StartCollector(const Options& options, const char* options_text, char session_name[33], Session* out);
+Attach StartCollector(const char* options_text, char session_name[33], Session* out);
 
 // False only when nobody listens on the collector's socket any more: it has died.
 bool CollectorListens(const char* session_name);

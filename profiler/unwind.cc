@@ -164,10 +164,6 @@ class Walker {
     return Finish(kept, outcome);
   }
 
-  uint32_t walked() const { return walked_total_; }
-  uint32_t reused() const { return reused_total_; }
-  bool truncated() const { return truncated_; }
-
  private:
   // Re-reads the words of the previous stack's steps from frame `from` to the root. The first frame whose step reads
   // something else, or -1.
