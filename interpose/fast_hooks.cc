@@ -4,6 +4,9 @@
 // are tail calls: the slow function sees the application's return address as its own, and no frame of ours stands on
 // the stack. This file is compiled without frame pointers and without stack protector for that reason.
 //
+// Instructions are counted here (bench/instructions.json): malloc adds 7 to mimalloc's own, free 5. Of malloc's, one
+// finds the thread-local, three count down, two keep tiny blocks aligned, one jumps on.
+//
 // Context: any thread, any time, also before the constructor and in signal handlers.
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +20,15 @@
 namespace tidemark {
 namespace {
 
+// Takes `size` off the countdown if that leaves something. The barrier makes the compiler compare and subtract in memory,
+// two instructions less than by way of a register.
+inline bool CountDown(size_t size) {
+  if (!LIKELY(size < countdown)) return false;
+  asm volatile("" ::: "memory");
+  countdown -= size;
+  return true;
+}
+
 inline bool InHotRange(const void* block) { return reinterpret_cast<uintptr_t>(block) - hot.base < hot.length; }
 
 }  // namespace
@@ -24,25 +36,20 @@ inline bool InHotRange(const void* block) { return reinterpret_cast<uintptr_t>(b
 extern "C" {
 
 TIDEMARK_EXPORT void* malloc(size_t size) {
-  if (LIKELY(size < countdown)) {
-    countdown -= size;
-    return hot.malloc(AtLeastSmallest(size));
-  }
-  return SlowMalloc(size);
+  if (!LIKELY(CountDown(size))) return SlowMalloc(size);
+  return LIKELY(size > kLargestMisaligned) ? hot.malloc(size) : hot.malloc(kSmallest);
 }
 
 TIDEMARK_EXPORT void* calloc(size_t count, size_t size) {
   size_t bytes;
-  if (LIKELY(!__builtin_mul_overflow(count, size, &bytes) && bytes < countdown)) {
-    countdown -= bytes;
+  if (LIKELY(!__builtin_mul_overflow(count, size, &bytes)) && LIKELY(CountDown(bytes))) {
     return hot.zalloc(AtLeastSmallest(bytes));
   }
   return SlowCalloc(count, size);
 }
 
 TIDEMARK_EXPORT void* realloc(void* block, size_t size) {
-  if (LIKELY(size != 0 && size < countdown && InHotRange(block))) {
-    countdown -= size;
+  if (LIKELY(size != 0 && InHotRange(block)) && LIKELY(CountDown(size))) {
     return hot.realloc(block, AtLeastSmallest(size));
   }
   return SlowRealloc(block, size);

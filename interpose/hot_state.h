@@ -22,15 +22,15 @@ struct alignas(64) HotState {
   void (*free)(void*);
   size_t (*usable_size)(const void*);
 };
-extern HotState hot;
+extern HotState hot __attribute__((visibility("hidden")));  // said here, or the fast paths go through the GOT
 
 // Bytes until this thread's next sample. An allocation of this many bytes or more takes the slow path. 0: always (a new
 // thread, complete mode); kNever: nothing is recorded.
-extern __thread uint64_t countdown __attribute__((tls_model("initial-exec")));
+extern __thread uint64_t countdown __attribute__((tls_model("initial-exec"), visibility("hidden")));
 inline constexpr uint64_t kNever = ~uint64_t{0};
 
 // mimalloc aligns blocks of up to 8 bytes to 8; every block of ours is aligned to 16, as glibc's are.
-inline constexpr size_t kSmallest = 16;
+inline constexpr size_t kSmallest = 16, kLargestMisaligned = 8;
 inline size_t AtLeastSmallest(size_t size) { return size < kSmallest ? kSmallest : size; }
 
 }  // namespace tidemark

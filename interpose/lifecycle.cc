@@ -164,11 +164,13 @@ __attribute__((constructor)) void Construct(int, char** arguments, char** enviro
   ResolveNext();
   const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
   const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
-  const bool valgrind = Contains(FindVariable(environment, "LD_PRELOAD"), "vgpreload");
+  const Options options = ParseOptions(text);
+  // Valgrind's tools that replace malloc themselves must keep it; callgrind does not, and counts our instructions.
+  const bool valgrind = Contains(FindVariable(environment, "LD_PRELOAD"), "vgpreload") && !options.under_valgrind;
   if (secure || valgrind) {
     phase = Phase::kForward;
   } else {
-    TakeOver(ParseOptions(text), text, environment);
+    TakeOver(options, text, environment);
   }
   errno = saved_errno;
 }

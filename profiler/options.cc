@@ -60,6 +60,10 @@ bool Apply(const Slice& key, const Slice& value, Options* options) {
   if (key.Is("session")) return IsSessionName(value) && value.CopyTo(options->session, sizeof(options->session));
   if (key.Is("out")) return value.size != 0 && value.CopyTo(options->out, sizeof(options->out));
   if (key.Is("follow")) return value.Is("yes") || value.Is("no");
+  if (key.Is("valgrind")) {
+    options->under_valgrind = value.Is("yes");
+    return options->under_valgrind || value.Is("no");
+  }
   uint64_t number = 0;
   if (!value.Number(&number)) return false;
   const auto set = [number](auto* target, uint64_t smallest, uint64_t largest) {

@@ -27,6 +27,7 @@ struct Options {
   uint64_t ring_bytes = 0;  // 0: by mode
   uint64_t seed = 0;
   uint32_t guard = 0;
+  bool under_valgrind = false;  // take over malloc even there: for counting instructions with callgrind
   // The first thing that could not be understood: a slice of the text, "" when all was well.
   char error[128] = "";
 };
