@@ -20,8 +20,8 @@
 namespace tidemark {
 namespace {
 
-// Takes `size` off the countdown if that leaves something. The barrier makes the compiler compare and subtract in memory,
-// two instructions less than by way of a register.
+// Takes `size` off the countdown if that leaves something. The barrier makes the compiler compare and subtract in
+// memory, two instructions less than by way of a register.
 inline bool CountDown(size_t size) {
   if (!LIKELY(size < countdown)) return false;
   asm volatile("" ::: "memory");

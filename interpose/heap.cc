@@ -28,7 +28,6 @@ struct Functions {
   decltype(&mi_version) version;
 };
 Functions mi;
-uintptr_t range_base = 0, range_length = 0;
 
 template <typename F>
 bool Resolve(void* library, const char* name, F* out) {
@@ -62,19 +61,20 @@ bool ReserveRange() {
     void* memory = os::Map(length + kSegmentBytes, PROT_NONE);
     if (memory == nullptr) continue;
     const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
-    range_base = (start + kSegmentBytes - 1) & ~(kSegmentBytes - 1);
-    range_length = length;
-    const uintptr_t slack = range_base - start;
+    const uintptr_t base = (start + kSegmentBytes - 1) & ~(kSegmentBytes - 1);
+    const uintptr_t slack = base - start;
     if (slack != 0) os::Unmap(memory, slack);
-    if (slack != kSegmentBytes) os::Unmap(reinterpret_cast<void*>(range_base + length), kSegmentBytes - slack);
+    if (slack != kSegmentBytes) os::Unmap(reinterpret_cast<void*>(base + length), kSegmentBytes - slack);
     // With a limit on address space a smaller reservation leaves the application its share: ask for twice as much and
     // give the half back, so that at least as much as is reserved here stays free.
     void* share = os::Map(length, PROT_NONE);
     if (share == nullptr && shift > 28) {
-      os::Unmap(reinterpret_cast<void*>(range_base), length);
+      os::Unmap(reinterpret_cast<void*>(base), length);
       continue;
     }
     if (share != nullptr) os::Unmap(share, length);
+    hot.base = base;
+    hot.heap_length = length;
     return true;
   }
   return false;
@@ -98,10 +98,10 @@ bool Start() {
   mi.option_set(mi_option_limit_os_alloc, 1);  // nothing outside of the range
   constexpr bool kCommitted = false, kLargePages = false, kZeroed = true;
   constexpr int kAnyNode = -1;
-  if (!mi.manage_os_memory(reinterpret_cast<void*>(range_base), range_length, kCommitted, kLargePages, kZeroed,
-                           kAnyNode)) {
-    os::Unmap(reinterpret_cast<void*>(range_base), range_length);
-    range_length = 0;
+  void* range = reinterpret_cast<void*>(hot.base);
+  if (!mi.manage_os_memory(range, hot.heap_length, kCommitted, kLargePages, kZeroed, kAnyNode)) {
+    os::Unmap(range, hot.heap_length);
+    hot.heap_length = 0;
     return false;
   }
   // The first block tells whether mimalloc really stays inside: it may have taken memory before it had the arena.
@@ -116,10 +116,6 @@ bool Start() {
   hot.usable_size = mi.usable_size;
   return true;
 }
-
-bool Owns(const void* block) { return reinterpret_cast<uintptr_t>(block) - range_base < range_length; }
-uintptr_t RangeBase() { return range_base; }
-uintptr_t RangeLength() { return range_length; }
 
 void* Allocate(size_t size, bool zero) {
   size = AtLeastSmallest(size);

@@ -14,14 +14,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "interpose/hot_state.h"
+
 namespace tidemark::heap {
 
-// Loads mimalloc, reserves the range, fills in the functions of `hot` (not its range). False: stay on glibc's heap.
+// Loads mimalloc, reserves the range, fills in the functions and the heap's range of `hot`; the range of the fast paths
+// stays empty. False: stay on glibc's heap.
 bool Start();
 
-bool Owns(const void* block);
-uintptr_t RangeBase();
-uintptr_t RangeLength();
+inline bool Owns(const void* block) { return reinterpret_cast<uintptr_t>(block) - hot.base < hot.heap_length; }
 
 // Null and errno = ENOMEM on failure; errno is otherwise unspecified (callers keep it).
 void* Allocate(size_t size, bool zero);

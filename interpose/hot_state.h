@@ -1,4 +1,4 @@
-// What the fast paths look at: two words of range, two function pointers, one thread-local countdown.
+// What the fast paths look at: a range, mimalloc's functions, one thread-local countdown.
 //
 // All of it is constant-initialised such that every call takes the slow path until start-up has finished: the
 // countdown is 0, so every allocation is "due"; the range is empty, so no pointer is "ours".
@@ -21,6 +21,10 @@ struct alignas(64) HotState {
   void* (*realloc)(void*, size_t);
   void (*free)(void*);
   size_t (*usable_size)(const void*);
+  // The heap's range is [base, base + heap_length) in every mode.
+  uintptr_t heap_length;
+  // Complete mode, and events are taken: the ordinary case of the slow functions.
+  bool records_all;
 };
 extern HotState hot __attribute__((visibility("hidden")));  // said here, or the fast paths go through the GOT
 

@@ -148,9 +148,9 @@ void TakeOver(const Options& options, const char* options_text, char** environme
     if (options.error[0] != 0) Complain(options.error);
   }
   // Complete mode leaves the range empty, so that each free takes the slow path, where it is recorded.
-  hot.base = heap::RangeBase();
-  hot.length = full ? 0 : heap::RangeLength();
+  hot.length = full ? 0 : hot.heap_length;
   phase = Phase::kOurs;
+  hot.records_all = full;
 }
 
 // Runs before every other constructor of the process (-z initfirst), as the loader calls it: with the arguments, since

@@ -64,7 +64,7 @@ void* OutOfMemory() {
 }
 
 // Complete mode keeps the hot range empty, so that every free comes here.
-bool IsFullMode() { return hot.length == 0; }
+bool IsFullMode() { return hot.records_all; }
 
 void* HeapAllocate(size_t size, size_t alignment, bool zero) {
   if (alignment <= kNatural) return heap::Allocate(size, zero);
@@ -105,7 +105,8 @@ void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignmen
 void StopRecording() {
   if (recorder::IsRecording()) return;
   countdown = kNever;
-  hot.length = heap::RangeLength();
+  hot.records_all = false;
+  hot.length = hot.heap_length;
 }
 
 void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const UnwindStart& from) {
@@ -229,17 +230,59 @@ bool IsPowerOfTwo(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 }  // namespace
 
-void* SlowMalloc(size_t size) { return AllocateSlow(Api::kMalloc, size, kNatural, false, CALLER()); }
+// In complete mode each event comes here, so its ordinary case (nothing to sample, natural alignment, a block of the
+// heap) stands in front of the general one.
+namespace {
+
+inline void* Recorded(ThreadState* thread, Api api, void* block, size_t size, int saved_errno,
+                      const UnwindStart& from) {
+  if (block != nullptr) [[likely]]
+    recorder::OnAlloc(thread, api, block, size, from);
+  recorder::Leave(thread);
+  *thread->errno_at = block != nullptr ? saved_errno : ENOMEM;
+  return block;
+}
+
+inline ThreadState* EnterComplete(uintptr_t sp) { return hot.records_all ? recorder::EnterIfReady(sp) : nullptr; }
+
+}  // namespace
+
+void* SlowMalloc(size_t size) {
+  const UnwindStart from = CALLER();
+  if (ThreadState* thread = EnterComplete(from.sp)) [[likely]] {
+    const int saved_errno = *thread->errno_at;
+    return Recorded(thread, Api::kMalloc, hot.malloc(AtLeastSmallest(size)), size, saved_errno, from);
+  }
+  return AllocateSlow(Api::kMalloc, size, kNatural, false, from);
+}
 
 void* SlowCalloc(size_t count, size_t size) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return OutOfMemory();
-  return AllocateSlow(Api::kCalloc, bytes, kNatural, true, CALLER());
+  const UnwindStart from = CALLER();
+  if (ThreadState* thread = EnterComplete(from.sp)) [[likely]] {
+    const int saved_errno = *thread->errno_at;
+    return Recorded(thread, Api::kCalloc, hot.zalloc(AtLeastSmallest(bytes)), bytes, saved_errno, from);
+  }
+  return AllocateSlow(Api::kCalloc, bytes, kNatural, true, from);
 }
 
 void* SlowRealloc(void* block, size_t size) { return ReallocateSlow(Api::kRealloc, block, size, CALLER()); }
 
-void SlowFree(void* block) { FreeSlow(block, CALLER()); }
+void SlowFree(void* block) {
+  const UnwindStart from = CALLER();
+  if (heap::Owns(block)) [[likely]] {
+    if (ThreadState* thread = EnterComplete(from.sp)) [[likely]] {
+      recorder::OnFree(thread, block);
+      recorder::Leave(thread);
+      const int saved_errno = *thread->errno_at;
+      hot.free(block);
+      *thread->errno_at = saved_errno;
+      return;
+    }
+  }
+  FreeSlow(block, from);
+}
 
 size_t SlowUsableSize(void* block) {
   if (block == nullptr) return 0;

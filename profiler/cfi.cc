@@ -391,7 +391,7 @@ bool RowOfFde(const CfiTable& table, const uint8_t* at, uintptr_t pc, CfiRow* ro
 }
 
 // DWARF expressions as call frame programs use them (PLT stubs, signal frames, realigned stacks).
-bool Evaluate(const uint8_t* expression, size_t bytes, const CfiRegisters& registers, StackReader* memory,
+bool Evaluate(const uint8_t* expression, size_t bytes, const CfiRegisters& registers, LoggedReader* memory,
               const uintptr_t* initial, uintptr_t* result) {
   constexpr int kDepth = 16;
   uintptr_t stack[kDepth];
@@ -532,19 +532,12 @@ bool FindCfiRow(const CfiTable& table, uintptr_t pc, CfiRow* row) {
   return RowOfFde(table, reinterpret_cast<const uint8_t*>(fde), pc, row);
 }
 
-bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, bool* ended, uintptr_t* bp_slot,
-               bool* plain) {
-  *ended = false;
-  *bp_slot = 0;
-  *plain = true;
-  if (row.return_address.how == CfiHow::kUndefined) {
-    *ended = true;
-    return true;
-  }
+bool StepByCfi(const CfiRow& row, LoggedReader* memory, CfiRegisters* registers, bool* ended) {
+  *ended = row.return_address.how == CfiHow::kUndefined;
+  if (*ended) return true;
   uintptr_t cfa;
   if (row.cfa_expression != nullptr) {
-    *plain = false;
-    if (!Evaluate(row.cfa_expression, row.cfa_expression_bytes, *registers, stack, nullptr, &cfa)) return false;
+    if (!Evaluate(row.cfa_expression, row.cfa_expression_bytes, *registers, memory, nullptr, &cfa)) return false;
   } else if (row.cfa_register == kDwarfRsp) {
     cfa = registers->sp + static_cast<uintptr_t>(row.cfa_offset);
   } else if (row.cfa_register == kDwarfRbp) {
@@ -552,8 +545,7 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
   } else {
     return false;
   }
-  const auto recover = [&](const CfiRule& rule, uintptr_t current, uintptr_t* value, uintptr_t* slot) {
-    *slot = 0;
+  const auto recover = [&](const CfiRule& rule, uintptr_t current, uintptr_t* value) {
     switch (rule.how) {
       case CfiHow::kSame:
         *value = current;
@@ -563,17 +555,15 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
         *value = 0;
         return true;
       case CfiHow::kAtOffset:
-        *slot = cfa + static_cast<uintptr_t>(rule.offset);
-        return stack->Read(*slot, value);
+        return memory->Read(cfa + static_cast<uintptr_t>(rule.offset), value);
       case CfiHow::kValOffset:
         *value = cfa + static_cast<uintptr_t>(rule.offset);
         return true;
       case CfiHow::kExpression:
       case CfiHow::kValExpression: {
-        *plain = false;
         uintptr_t address;
-        if (!Evaluate(rule.expression, rule.expression_bytes, *registers, stack, &cfa, &address)) return false;
-        if (rule.how == CfiHow::kExpression) return stack->Read(address, value);
+        if (!Evaluate(rule.expression, rule.expression_bytes, *registers, memory, &cfa, &address)) return false;
+        if (rule.how == CfiHow::kExpression) return memory->Read(address, value);
         *value = address;
         return true;
       }
@@ -582,10 +572,8 @@ bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, b
   };
   // No rule at all (the step would not move), or a register that we do not track.
   if (row.return_address.how == CfiHow::kSame || row.return_address.how == CfiHow::kInRegister) return false;
-  uintptr_t ip, bp, ip_slot;
-  if (!recover(row.return_address, registers->ip, &ip, &ip_slot)) return false;
-  if (!recover(row.rbp, registers->bp, &bp, bp_slot)) return false;
-  if (ip_slot != cfa - 8) *plain = false;
+  uintptr_t ip, bp;
+  if (!recover(row.return_address, registers->ip, &ip) || !recover(row.rbp, registers->bp, &bp)) return false;
   *registers = CfiRegisters{ip, cfa, bp};
   return true;
 }

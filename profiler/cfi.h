@@ -57,9 +57,8 @@ struct CfiTable {
 bool FindCfiRow(const CfiTable& table, uintptr_t pc, CfiRow* row);
 
 // Takes one step by `row`: *registers becomes the caller's. False: cannot (unknown register, unreadable word).
-// *ended: the row says that this is the outermost frame. *bp_slot: where rbp was read from, 0 when it was not read.
-// *plain: only the word below the new sp (return address) and *bp_slot were read.
-bool StepByCfi(const CfiRow& row, StackReader* stack, CfiRegisters* registers, bool* ended, uintptr_t* bp_slot,
-               bool* plain);
+// *ended: the row says that this is the outermost frame. The caller's registers are a function of the row, of
+// *registers and of the words that `memory` has logged.
+bool StepByCfi(const CfiRow& row, LoggedReader* memory, CfiRegisters* registers, bool* ended);
 
 }  // namespace tidemark

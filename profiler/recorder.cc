@@ -1,6 +1,7 @@
 // Thread states, guards, fork detection and event records; see recorder.h.
 #include "profiler/recorder.h"
 
+#include <errno.h>
 #include <signal.h>
 
 #include "profiler/module_publisher.h"
@@ -12,20 +13,23 @@
 namespace tidemark::recorder {
 namespace {
 
-// A page that the kernel empties in forked children (MADV_WIPEONFORK): after fork, _Fork and raw clone, but not after
-// vfork, whose child runs in the parent's memory and is the parent as far as the heap is concerned.
-struct ForkPage {
-  std::atomic<uint32_t> owner;  // kOurs; 0 in a forked child until it has adopted itself
-};
-constexpr uint32_t kOurs = 1, kAdopting = 2;
-ForkPage* fork_page = nullptr;
+constexpr std::atomic<uint32_t> kNotStarted{kImageNew};
+
+}  // namespace
+
+const std::atomic<uint32_t>* image_state = &kNotStarted;
+__thread ThreadState* this_thread = nullptr;
+
+namespace {
+
+// The page of image_state: empty (kImageNew) after fork, _Fork and raw clone, but not after vfork, whose child runs in
+// the parent's memory and is the parent as far as the heap is concerned.
+std::atomic<uint32_t>* fork_page = nullptr;
 
 std::atomic<bool> recording{false};
 char session_name[33] = "";
 constexpr uint32_t kMaxSlots = 16384;
 ThreadState** thread_states = nullptr;  // by slot; kept over the slot's owners
-
-__thread ThreadState* this_thread __attribute__((tls_model("initial-exec"))) = nullptr;
 
 void Add(std::atomic<uint64_t>& counter, uint64_t n) {
   counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
@@ -33,7 +37,7 @@ void Add(std::atomic<uint64_t>& counter, uint64_t n) {
 
 bool PrepareSession() {
   if (fork_page == nullptr) {
-    fork_page = static_cast<ForkPage*>(os::Map(4096));
+    fork_page = static_cast<std::atomic<uint32_t>*>(os::Map(4096));
     if (fork_page == nullptr) return false;
     if (os::IsError(os::Advise(fork_page, 4096, MADV_WIPEONFORK))) return false;
   }
@@ -46,24 +50,35 @@ bool PrepareSession() {
   ForgetPublishedModules();
   if (!ResetUnwinder() || !ResetStackTable(true)) return false;
   stamp_records.store(session.header->mode == static_cast<uint32_t>(Mode::kSampled), std::memory_order_relaxed);
-  fork_page->owner.store(kOurs, std::memory_order_release);
   return true;
+}
+
+void StartRecording() {
+  recording.store(true, std::memory_order_release);
+  fork_page->store(kImageRecording, std::memory_order_release);
+  image_state = fork_page;
+}
+
+// For good: nobody will ever read this ring again.
+void StopRecording() {
+  recording.store(false, std::memory_order_relaxed);
+  fork_page->store(kImageStopped, std::memory_order_relaxed);
 }
 
 // First event in a forked child: leave the parent's ring, get one of our own. Threads that the child has already
 // started stay out until this is done.
 bool AdoptChild() {
-  uint32_t expected = 0;
-  if (!fork_page->owner.compare_exchange_strong(expected, kAdopting)) return false;
+  uint32_t expected = kImageNew;
+  if (!fork_page->compare_exchange_strong(expected, kImageAdopting)) return false;
   recording.store(false, std::memory_order_relaxed);
   this_thread = nullptr;
   DetachSession(&session);
   if (AttachToCollector(session_name, true, false, &session) != Attach::kAttached || !PrepareSession()) {
     DetachSession(&session);
-    fork_page->owner.store(kOurs, std::memory_order_release);
+    StopRecording();
     return false;
   }
-  recording.store(true, std::memory_order_release);
+  StartRecording();
   return true;
 }
 
@@ -100,6 +115,7 @@ ThreadState* ClaimSlot() {
     thread->slot = &slot;
     thread->slot_index = i;
     thread->tid = tid;
+    thread->errno_at = __errno_location();
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
     slot.serial.store(thread->serial, std::memory_order_relaxed);
     if (thread->serial > 1) stamp_records.store(true, std::memory_order_relaxed);
@@ -123,10 +139,7 @@ bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
 void Drop(ThreadState* thread, EventKind kind, uint64_t bytes) {
   thread->gap_count[kind]++;
   thread->gap_bytes[kind] += bytes;
-  // Nobody will ever read this ring again: leave the host alone for good.
-  if (session.header->collector_alive.load(std::memory_order_relaxed) == 0) {
-    recording.store(false, std::memory_order_relaxed);
-  }
+  if (session.header->collector_alive.load(std::memory_order_relaxed) == 0) StopRecording();
   Add(thread->slot->dropped[kind], 1);
 }
 
@@ -167,26 +180,25 @@ Start Begin(const Options& options, const char* options_text, bool bypassed) {
     DetachSession(&session);
     return Start::kNoMemory;
   }
-  recording.store(true, std::memory_order_release);
+  StartRecording();
   return Start::kRecording;
 }
 
 bool IsRecording() { return recording.load(std::memory_order_relaxed); }
 
-ThreadState* Enter(uintptr_t sp, EventKind kind) {
+ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
   if (!recording.load(std::memory_order_acquire)) return nullptr;
-  if (fork_page->owner.load(std::memory_order_relaxed) != kOurs) [[unlikely]] {
-    if (!AdoptChild()) return nullptr;
-  }
+  const uint32_t state = image_state->load(std::memory_order_acquire);
+  if (state != kImageRecording && (state != kImageNew || !AdoptChild())) return nullptr;
   ThreadState* thread = this_thread;
-  if (thread == nullptr) [[unlikely]] {
+  if (thread == nullptr) {
     thread = ClaimSlot();
     if (thread == nullptr) {
       session.header->dropped_no_slot[kind].fetch_add(1, std::memory_order_relaxed);
       return nullptr;
     }
   }
-  if (thread->busy_sp != 0) [[unlikely]] {
+  if (thread->busy_sp != 0) {
     if (IsNested(thread->busy_sp, sp)) {
       Add(thread->slot->skipped[kind], 1);
       return nullptr;
@@ -286,7 +298,9 @@ void CountRegionFull(size_t size) {
 }
 
 void OnExit(uint64_t countdown) {
-  if (!recording.load(std::memory_order_acquire) || fork_page->owner.load(std::memory_order_relaxed) != kOurs) return;
+  if (!recording.load(std::memory_order_acquire) || fork_page->load(std::memory_order_relaxed) != kImageRecording) {
+    return;
+  }
   if (ThreadState* thread = this_thread; thread != nullptr && thread->drawn_bytes > countdown) {
     Add(thread->slot->allocated_bytes, thread->drawn_bytes - countdown);
     thread->drawn_bytes = countdown;

@@ -7,6 +7,7 @@
 // session of its own before its first record). Signal-safe; no locks; errno untouched (raw system calls only).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,10 +26,37 @@ Start Begin(const Options& options, const char* options_text, bool bypassed);
 // True while events are taken. False for good once a forked child found no collector.
 bool IsRecording();
 
+// What the two functions below look at. `image_state` points into a page that the kernel empties in forked children
+// (MADV_WIPEONFORK), and at a constant 0 until recording begins.
+enum ImageState : uint32_t { kImageNew = 0, kImageRecording = 1, kImageAdopting = 2, kImageStopped = 3 };
+extern const std::atomic<uint32_t>* image_state __attribute__((visibility("hidden")));
+extern __thread ThreadState* this_thread __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+// The calling thread's state where it is plain sailing: it has one, no hook is under way, this image records.
+inline ThreadState* EnterIfReady(uintptr_t sp) {
+  ThreadState* thread = this_thread;
+  // Acquire: pairs with the release in Begin(), which published the session.
+  if (thread == nullptr || thread->busy_sp != 0 || image_state->load(std::memory_order_acquire) != kImageRecording)
+      [[unlikely]] {
+    return nullptr;
+  }
+  thread->busy_sp = sp;
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // a handler that comes from here on is nested
+  return thread;
+}
+
+ThreadState* EnterSlowly(uintptr_t sp, EventKind kind);
+
 // The calling thread's state, or nullptr: stay out (nested hook, no session, no thread slot). `sp`: the hook's frame.
 // An event of `kind` that is kept out is counted.
-ThreadState* Enter(uintptr_t sp, EventKind kind);
-inline void Leave(ThreadState* thread) { thread->busy_sp = 0; }
+inline ThreadState* Enter(uintptr_t sp, EventKind kind) {
+  ThreadState* thread = EnterIfReady(sp);
+  return thread != nullptr ? thread : EnterSlowly(sp, kind);
+}
+inline void Leave(ThreadState* thread) {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  thread->busy_sp = 0;
+}
 
 void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from);
 // Call before the block is released.

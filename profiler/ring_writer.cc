@@ -149,26 +149,12 @@ void ForgetUncommitted(ThreadState* thread) {
   session.header->free_chunks[index / 64].fetch_or(uint64_t{1} << (index % 64), std::memory_order_release);
 }
 
-bool ReserveWords(ThreadState* thread, uint32_t words) {
-  if (thread->cursor + words <= thread->limit && thread->chunk != nullptr) [[likely]]
-    return true;
+bool NextChunk(ThreadState* thread) {
   CloseChunk(thread);
   return OpenChunk(thread);
 }
 
-void ReleaseIfOneShot(ThreadState* thread) {
-  if (thread->one_shot) [[unlikely]]
-    CloseChunk(thread);
-}
-
-uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
-  if (!stamp_records.load(std::memory_order_relaxed)) {
-    // One thread: order is implicit. Only when the collector's coarse clock moved is a stamp due.
-    const uint64_t tick = session.header->tick.load(std::memory_order_relaxed);
-    if (tick == thread->last_tick) [[likely]]
-      return 0;
-    thread->last_tick = tick;
-  }
+uint64_t StampedTimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
   if (now == 0) now = os::Tsc();
   const uint64_t delta = now - thread->last_tsc;
   if (static_cast<int64_t>(delta) <= 0) return 0;  // a stamp taken before the previous record was written

@@ -27,15 +27,20 @@ struct Session {
   size_t bytes = 0;
   const char* collector = nullptr;  // name of its socket; nullptr: unknown
 };
-extern Session session;
+extern Session session __attribute__((visibility("hidden")));
 
-// True when more than one thread records: from then on records carry time stamps, which put threads in order.
-extern std::atomic<bool> stamp_records;  // relaxed: a record more or less without a stamp does no harm
+// True when more than one thread records: from then on records carry time stamps, which put threads in order. Relaxed:
+// a record more or less without a stamp does no harm.
+extern std::atomic<bool> stamp_records __attribute__((visibility("hidden")));
 
+// Takes a new chunk. False: none to be had; nothing was counted.
+bool NextChunk(ThreadState* thread);
 // Makes room for `words` words in the thread's chunk. False: none to be had; nothing was counted.
-bool ReserveWords(ThreadState* thread, uint32_t words);
-// Ends a group of records: gives the chunk back when the thread must not keep it.
-void ReleaseIfOneShot(ThreadState* thread);
+inline bool ReserveWords(ThreadState* thread, uint32_t words) {
+  if (thread->cursor + words <= thread->limit) [[likely]]  // both null: no chunk
+    return true;
+  return NextChunk(thread);
+}
 // The thread left the middle of a record by longjmp: forgets the words that were not committed.
 void ForgetUncommitted(ThreadState* thread);
 // Gives the chunk to the collector.
@@ -46,8 +51,24 @@ inline void Commit(ThreadState* thread) {
   thread->chunk->committed.store(static_cast<uint32_t>((thread->cursor - thread->base) * 8), std::memory_order_release);
 }
 
+// Ends a group of records: gives the chunk back when the thread must not keep it.
+inline void ReleaseIfOneShot(ThreadState* thread) {
+  if (thread->one_shot) [[unlikely]]
+    CloseChunk(thread);
+}
+
+uint64_t StampedTimeField(ThreadState* thread, uint64_t now, uint32_t bits);
 // The time field of the next record, `bits` wide; emits a kTime record first when it does not fit, so call it with
 // two words of room more than the record needs. `now`: TSC of the event, or 0 for "now, if time is due".
-uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits);
+inline uint64_t TimeField(ThreadState* thread, uint64_t now, uint32_t bits) {
+  if (!stamp_records.load(std::memory_order_relaxed)) {
+    // One thread: order is implicit. Only when the collector's coarse clock moved is a stamp due.
+    const uint64_t tick = session.header->tick.load(std::memory_order_relaxed);
+    if (tick == thread->last_tick) [[likely]]
+      return 0;
+    thread->last_tick = tick;
+  }
+  return StampedTimeField(thread, now, bits);
+}
 
 }  // namespace tidemark

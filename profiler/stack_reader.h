@@ -13,8 +13,18 @@
 
 namespace tidemark {
 
+struct StackWord {
+  uintptr_t address, value;
+};
+
 class StackReader {
  public:
+  // The readable interval [low, low + length), as it is now, and how often it moved (growth is no move): what lay
+  // inside of it at one count of moves still does at the same count.
+  uintptr_t low() const { return low_; }
+  uintptr_t length() const { return length_; }
+  uint32_t moves() const { return moves_; }
+
   // Reads the aligned word at `address`. False: misaligned or not readable.
   bool Read(uintptr_t address, uintptr_t* value) {
     if (address - low_ < length_ && (address & 7) == 0) [[likely]] {
@@ -23,7 +33,6 @@ class StackReader {
     }
     return ReadSlow(address, value);
   }
-  void Reset() { low_ = length_ = 0; }
 
  private:
   static constexpr uintptr_t kPage = 4096;
@@ -41,6 +50,7 @@ class StackReader {
       } else {
         low_ = page;
         length_ = kPage;
+        moves_++;
       }
     }
     *value = *reinterpret_cast<const uintptr_t*>(address);
@@ -48,6 +58,30 @@ class StackReader {
   }
 
   uintptr_t low_ = 0, length_ = 0;  // every page of [low_, low_ + length_) was readable when asked
+  uint32_t moves_ = 0;
+};
+
+// Reads through a StackReader and remembers what it read: a step that is no more than a function of these words need
+// not be taken again as long as they stay the same.
+class LoggedReader {
+ public:
+  static constexpr uint32_t kMaxWords = 6;
+
+  explicit LoggedReader(StackReader* stack) : stack_(stack) {}
+  bool Read(uintptr_t address, uintptr_t* value) {
+    if (!stack_->Read(address, value)) return false;
+    if (count_ < kMaxWords) words_[count_] = {address, *value};
+    count_++;
+    return true;
+  }
+  // The words in the order of reading; nullptr: they were too many.
+  const StackWord* words() const { return count_ <= kMaxWords ? words_ : nullptr; }
+  uint32_t count() const { return count_; }
+
+ private:
+  StackReader* stack_;
+  StackWord words_[kMaxWords];
+  uint32_t count_ = 0;
 };
 
 }  // namespace tidemark

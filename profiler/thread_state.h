@@ -22,19 +22,38 @@ struct StackFrame {
   // Where the step to the caller read rbp from; 0: it did not. The return address was read from caller.sp - 8.
   uintptr_t bp_slot;
   uint32_t node;   // in the stack table; names this frame with everything towards the root
-  uint32_t flags;  // NodeFlags of this frame | kFrameOpaque
+  uint32_t flags;  // NodeFlags of this frame | FrameFlags
+  // In previous[]: how many words the steps of this frame and of all towards the root have read (StackMemory::words).
+  // In walked[], of an evaluated frame: how many in the walker's store of evaluated words, up to and with its own.
+  uint32_t words;
 };
-inline constexpr uint32_t kFrameOpaque = 1u << 31;  // the step from here read other words: it cannot be revalidated
+enum FrameFlags : uint32_t {
+  kFrameUsesBp = 1u << 31,     // the step computes from bp
+  kFrameNeedsBp = 1u << 30,    // so does this step, or one towards the root that gets bp from here unchanged
+  kFrameEvaluated = 1u << 29,  // the step read what its expressions said
+  kFrameOpaque = 1u << 28,     // the step read more words than are kept: it must be taken anew each time
+};
+
+// A number that the stack table has given for (parent, ip): most stacks end in frames that were seen a moment ago.
+struct KnownNode {
+  uint64_t ip;
+  uint32_t parent, node;  // node 0: empty
+};
+inline constexpr uint32_t kKnownNodes = 1u << 12;
 
 // The previous stack of the thread, root first, and room for the frames of the current walk, leaf first.
 struct StackMemory {
-  StackFrame* previous = nullptr;
+  StackFrame* previous = nullptr;  // previous[-1] is a sentinel with the highest sp
   StackFrame* walked = nullptr;
-  uint32_t capacity = 0;  // of each
+  StackWord* words = nullptr;  // that the steps of previous[] have read, root first
+  KnownNode* known = nullptr;  // kKnownNodes, direct-mapped; nullptr: none (sampled mode)
+  uint32_t capacity = 0;       // of previous and walked
   uint32_t previous_count = 0;
   uint32_t base_node = 0;   // parent of previous[0]: 0, or a truncation mark
-  uint64_t generation = 0;  // loader generation and table epoch that the previous stack was taken under
-  uint32_t epoch = 0;
+  uint32_t epoch = 0;       // of the stack table, that `known` and the nodes of previous[] belong to
+  uint64_t generation = 0;  // of the loader, that the previous stack was taken under
+  uint32_t moves = 0;       // of the StackReader, when it had all of words[] in its interval
+  bool settled = false;     // it had
 };
 
 struct ThreadState {
@@ -55,6 +74,7 @@ struct ThreadState {
   // Stack pointer of the hook that is recording now; 0: none. A nested hook (signal handler) sees it and stays out; a
   // hook whose stack pointer is above it knows that the older one was left by longjmp.
   uintptr_t busy_sp;
+  int* errno_at;  // the owner's errno
 
   StackReader stack;
   StackMemory frames;

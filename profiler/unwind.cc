@@ -1,11 +1,11 @@
 // The three-level unwinder; see unwind.h.
 #include "profiler/unwind.h"
 
-#include "profiler/cfi.h"
 #include "profiler/module_map.h"
-#include "profiler/module_publisher.h"
 #include "profiler/os.h"
+#include "profiler/previous_stack.h"
 #include "profiler/ring_writer.h"
+#include "profiler/rule_cache.h"
 #include "profiler/stack_table.h"
 
 namespace tidemark {
@@ -14,150 +14,56 @@ uintptr_t process_entry_sp = 0;
 
 namespace {
 
-// ---- Level 2: rules.
+constexpr uint32_t kRootFrames = 128;  // of a stack longer than kMaxFrames: so many at the root
+constexpr uint32_t kLeafFrames = kMaxCapacity - kRootFrames - 1;  // and so many at the leaf are kept
+constexpr uint32_t kMaxFrames = kLeafFrames + kRootFrames;        // longest stack that is kept whole
+constexpr uint32_t kMaxSteps = 1u << 20;                          // then give up looking for the root
 
-enum class RuleKind : uint32_t {
-  kEmpty = 0,
-  kFrame = 1,    // CFA = rsp or rbp + offset; return address below it; rbp kept or saved below it
-  kEnd = 2,      // outermost frame
-  kByCfi = 3,    // exists, but must be evaluated each time
-  kNone = 4,     // code of a module without call frame information
-  kForeign = 5,  // code outside of every module (JIT): follow the frame pointer
-  kNotCode = 6,  // inside a module but not executable: whatever was read there is no return address
-};
+enum class Walk { kStepped, kEnded, kLost };
 
-// One word, so that readers need no lock and see no half:
-//   tag 31 (ip >> 16) | kind 3 | cfa is rbp 1 | cfa offset / 8, 14 | rbp slot: 0 none, else (CFA - slot) / 8, 15
-// The index is the low 16 bits of ip, scrambled by the tag, so (index, tag) names ip exactly.
-constexpr uint32_t kRuleEntries = 1u << 16;
-std::atomic<uint64_t>* rules = nullptr;
-std::atomic<uint64_t> rules_generation{0};
-
-struct Rule {
-  RuleKind kind;
-  bool cfa_is_rbp;
-  uint32_t cfa_offset;  // bytes
-  uint32_t bp_below;    // bytes below CFA, 0: rbp is kept
-};
-
-inline uint64_t Tag(uintptr_t ip) { return ip >> 16 & 0x7fffffff; }
-inline uint32_t RuleIndex(uintptr_t ip) {
-  return static_cast<uint32_t>((ip ^ (Tag(ip) * 0x9e3779b1u >> 8)) & (kRuleEntries - 1));
-}
-inline uint64_t Pack(uintptr_t ip, const Rule& rule) {
-  return Tag(ip) << 33 | uint64_t{static_cast<uint32_t>(rule.kind)} << 30 | uint64_t{rule.cfa_is_rbp} << 29 |
-         uint64_t{rule.cfa_offset / 8} << 15 | rule.bp_below / 8;
-}
-inline Rule Unpack(uint64_t word) {
-  return {static_cast<RuleKind>(word >> 30 & 7), (word >> 29 & 1) != 0, static_cast<uint32_t>(word >> 15 & 0x3fff) * 8,
-          static_cast<uint32_t>(word & 0x7fff) * 8};
-}
-
-// Reduces a row to a cacheable rule.
-Rule RuleOf(const CfiRow& row) {
-  if (row.return_address.how == CfiHow::kUndefined) return {RuleKind::kEnd, false, 0, 0};
-  const Rule by_cfi{RuleKind::kByCfi, false, 0, 0};
-  const bool plain_cfa = row.cfa_expression == nullptr &&
-                         (row.cfa_register == kDwarfRsp || row.cfa_register == kDwarfRbp) && row.cfa_offset >= 8 &&
-                         row.cfa_offset < 0x4000 * 8 && row.cfa_offset % 8 == 0;
-  if (!plain_cfa || row.signal_frame) return by_cfi;
-  if (row.return_address.how != CfiHow::kAtOffset || row.return_address.offset != -8) return by_cfi;
-  Rule rule{RuleKind::kFrame, row.cfa_register == kDwarfRbp, static_cast<uint32_t>(row.cfa_offset), 0};
-  if (row.rbp.how == CfiHow::kAtOffset && row.rbp.offset < 0 && row.rbp.offset > -0x8000 * 8 &&
-      row.rbp.offset % 8 == 0) {
-    rule.bp_below = static_cast<uint32_t>(-row.rbp.offset);
-  } else if (row.rbp.how != CfiHow::kSame) {
-    return by_cfi;
-  }
-  return rule;
-}
-
-// Level 3: finds the rule for an ip that the cache does not have. `exact`: ip is an interrupted instruction.
-Rule FindRule(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
-  const uintptr_t pc = exact ? ip : ip - 1;
-  ModuleView module;
-  if (!FindModule(pc, &module)) return {RuleKind::kForeign, false, 0, 0};
-  PublishModule(thread, module);
-  // A return address that was made up, not pushed by a call, is a function's first instruction (makecontext's
-  // __start_context): ip-1 is then in no function at all.
-  if (!FindCfiRow(module.table(), pc, row) && !FindCfiRow(module.table(), ip, row)) {
-    return {IsExecutable(module, pc) ? RuleKind::kNone : RuleKind::kNotCode, false, 0, 0};
-  }
-  return RuleOf(*row);
-}
-
-// A new module may have taken the addresses of an old one: forget the rules. Whoever sees the change first clears;
-// the others may use an old rule for the blink of an eye, for code that no stack can contain any more.
-void FollowGeneration(uint64_t generation) {
-  uint64_t seen = rules_generation.load(std::memory_order_acquire);
-  if (seen == generation || !rules_generation.compare_exchange_strong(seen, generation)) return;
-  for (uint32_t i = 0; i < kRuleEntries; i++) {
-    if (rules[i].load(std::memory_order_relaxed) != 0) rules[i].store(0, std::memory_order_relaxed);
-  }
-}
-
-// ---- The walk.
-
-constexpr uint32_t kCapacity = 1024;
-constexpr uint32_t kRootFrames = 128;                          // of a stack longer than kMaxFrames: so many at the root
-constexpr uint32_t kLeafFrames = kCapacity - kRootFrames - 1;  // and so many at the leaf are kept
-constexpr uint32_t kMaxFrames = kLeafFrames + kRootFrames;     // longest stack that is kept whole
-constexpr uint32_t kMaxSteps = 1u << 20;                       // then give up looking for the root
-
-bool GrowFrames(StackMemory* frames) {
-  const uint32_t capacity = frames->capacity == 0 ? 96 : kCapacity;
-  if (frames->capacity == kCapacity) return false;
-  const size_t bytes = (size_t{capacity} * 2 * sizeof(StackFrame) + 4095) & ~size_t{4095};
-  auto* memory = static_cast<StackFrame*>(os::Map(bytes));
-  if (memory == nullptr) return false;
-  StackFrame* previous = memory;
-  StackFrame* walked = memory + capacity;
-  if (frames->capacity != 0) {
-    __builtin_memcpy(previous, frames->previous, frames->previous_count * sizeof(StackFrame));
-    __builtin_memcpy(walked, frames->walked, frames->capacity * sizeof(StackFrame));
-  }
-  const StackMemory old = *frames;
-  frames->previous = previous;
-  frames->walked = walked;
-  frames->capacity = capacity;
-  // Last: whoever interrupts this and never comes back leaves pointers to what is mapped.
-  if (old.capacity != 0) {
-    os::Unmap(old.previous, (size_t{old.capacity} * 2 * sizeof(StackFrame) + 4095) & ~size_t{4095});
-  }
+// JITs keep frame pointers almost without exception, and code outside of every module is a JIT's. False: bp does not
+// look like a frame pointer, or what it points at cannot be read.
+bool StepByFramePointer(StackReader* stack, CfiRegisters* at) {
+  constexpr uintptr_t kLargestFrame = 16 << 20;
+  uintptr_t bp, ip;
+  if (at->bp < at->sp || at->bp - at->sp > kLargestFrame) return false;
+  if (!stack->Read(at->bp, &bp) || !stack->Read(at->bp + 8, &ip)) return false;
+  *at = {ip, at->bp + 16, bp};
   return true;
 }
 
-enum class Walk { kStepped, kEnded, kLost };
+// The loader's entry code has no call frame information, and needs none: the kernel started the process there.
+bool IsProcessEntry(uintptr_t sp) { return sp <= process_entry_sp && process_entry_sp - sp <= 32; }
 
 class Walker {
  public:
   Walker(ThreadState* thread, const UnwindStart& start)
-      : thread_(thread), frames_(&thread->frames), at_{start.ip, start.sp, start.bp} {}
+      : thread_(thread), frames_(&thread->frames), at_{start.ip, start.sp, start.bp}, moves_(thread->stack.moves()) {}
 
   uint32_t Run() {
     if (frames_->capacity == 0 && !GrowFrames(frames_)) return 0;
-    int64_t candidate = static_cast<int64_t>(frames_->previous_count) - 1;
+    candidate_ = static_cast<int64_t>(frames_->previous_count) - 1;
     // `kept` frames of the previous stack, counted from the root, belong to this stack too.
     uint32_t kept = 0;
-    Walk outcome = Walk::kLost;
+    Walk outcome;
     for (;;) {
-      while (candidate >= 0 && frames_->previous[candidate].sp < at_.sp) candidate--;
-      if (candidate >= 0) {
-        const StackFrame& old = frames_->previous[candidate];
-        if (old.sp == at_.sp && old.ip == at_.ip && old.bp == at_.bp && !exact_ && (old.flags & kNodeSignal) == 0) {
-          const int64_t differs = FirstDifference(candidate);
-          if (differs < 0) {
-            kept = static_cast<uint32_t>(candidate) + 1;
-            outcome = Walk::kEnded;
-            break;
-          }
-          // Frames candidate..differs are the same; the step from `differs` is not.
-          if (!TakeOver(candidate, differs)) break;
-          candidate = differs - 1;
+      if (!exact_) WalkByRules();
+      outcome = Walk::kLost;
+      while (frames_->previous[candidate_].sp < at_.sp) candidate_--;  // stops at the sentinel
+      if (MeetsPrevious(frames_->previous[candidate_])) {
+        const int64_t differs = FirstDifference(frames_, &thread_->stack, candidate_);
+        if (differs < 0) {
+          kept = static_cast<uint32_t>(candidate_) + 1;
+          outcome = Walk::kEnded;
+          break;
         }
+        // Frames candidate_..differs are the same; the step from `differs` is not.
+        if (!TakeOver(candidate_, differs)) break;
+        candidate_ = differs - 1;
       }
       if (count_ == kLeafFrames) return Deep();
-      if (!Push()) break;
+      if (count_ == frames_->capacity && !GrowFrames(frames_)) break;
+      frames_->walked[count_++] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
       outcome = Step();
       if (outcome != Walk::kStepped) break;
     }
@@ -165,147 +71,201 @@ class Walker {
   }
 
  private:
-  // Re-reads the words of the previous stack's steps from frame `from` to the root. The first frame whose step reads
-  // something else, or -1.
-  int64_t FirstDifference(int64_t from) {
-    const StackFrame* previous = frames_->previous;
-    StackReader& stack = thread_->stack;
-    for (int64_t i = from; i > 0; i--) {
-      const StackFrame& frame = previous[i];
-      const StackFrame& caller = previous[i - 1];
-      uintptr_t word;
-      if ((frame.flags & kFrameOpaque) != 0) return i;
-      if (!stack.Read(caller.sp - 8, &word) || word != caller.ip) return i;
-      if (frame.bp_slot != 0 && (!stack.Read(frame.bp_slot, &word) || word != caller.bp)) return i;
+  bool MeetsPrevious(const StackFrame& old) const {
+    return old.sp == at_.sp && old.ip == at_.ip && (old.bp == at_.bp || (old.flags & kFrameNeedsBp) == 0) && !exact_ &&
+           (old.flags & kNodeSignal) == 0;
+  }
+
+  // The walk as it nearly always goes: as long as the rules are in the cache, what they read is known to be readable,
+  // and no frame of the previous stack has this one's place. Everything else is left to one turn of Run()'s loop.
+  void WalkByRules() {
+    const StackFrame* const previous = frames_->previous;
+    const StackFrame* candidate = previous + candidate_;
+    StackFrame* frame = frames_->walked + count_;
+    const StackFrame* const first = frame;
+    const StackFrame* const limit =
+        frames_->walked + (frames_->capacity < kLeafFrames ? frames_->capacity : kLeafFrames);
+    const uintptr_t low = thread_->stack.low(), length = thread_->stack.length();
+    uintptr_t ip = at_.ip, sp = at_.sp, bp = at_.bp;
+    for (; frame != limit; frame++) {
+      while (candidate->sp < sp) candidate--;
+      if (candidate->sp == sp && candidate->ip == ip &&
+          (candidate->bp == bp || (candidate->flags & kFrameNeedsBp) == 0))
+        break;
+      const Rule rule = CachedRule(ip);
+      if (!rule.IsFrameFor(ip)) break;
+      const bool by_bp = rule.cfa_is_rbp();
+      const uintptr_t cfa = (by_bp ? bp : sp) + rule.cfa_offset();
+      if (cfa - 8 - low >= length || (by_bp && (cfa <= sp || (cfa & 7) != 0))) break;
+      const uintptr_t slot = rule.bp_below() == 0 ? 0 : cfa - rule.bp_below();
+      if (slot != 0 && slot - low >= length) break;
+      const uintptr_t caller_ip = *reinterpret_cast<const uintptr_t*>(cfa - 8);
+      if (caller_ip == 0) break;
+      *frame = {ip, sp, bp, slot, 0, by_bp ? uint32_t{kFrameUsesBp} : 0u, 0};
+      if (slot != 0) bp = *reinterpret_cast<const uintptr_t*>(slot);
+      ip = caller_ip;
+      sp = cfa;
     }
-    // The last step found the end, or could go no further; it read nothing unless it is opaque.
-    if (from >= 0 && (previous[0].flags & kFrameOpaque) != 0) return 0;
-    return -1;
+    at_ = {ip, sp, bp};
+    const auto steps = static_cast<uint32_t>(frame - first);
+    count_ += steps;
+    walked_total_ += steps;
+    candidate_ = candidate - previous;
   }
 
-  bool Push() {
-    if (count_ == frames_->capacity && !GrowFrames(frames_)) return false;
-    frames_->walked[count_++] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u};
-    return true;
-  }
-
-  // Copies the proven frames from..to of the previous stack (leaf to root) and continues from the last of them.
+  // Copies the proven frames from..to of the previous stack (leaf to root), as many as there is room for, and continues
+  // from the last of them. Their bp was proven only where it is needed, so it is followed anew.
   bool TakeOver(int64_t from, int64_t to) {
-    for (int64_t i = from; i > to; i--) {
-      if (count_ == kLeafFrames || (count_ == frames_->capacity && !GrowFrames(frames_))) return false;
-      frames_->walked[count_] = frames_->previous[i];
-      count_++;
+    uintptr_t bp = at_.bp;
+    int64_t i = from;
+    for (; i > to && count_ < kLeafFrames; i--) {
+      if (count_ == frames_->capacity && !GrowFrames(frames_)) return false;
+      StackFrame& frame = frames_->walked[count_++];
+      frame = frames_->previous[i];
+      frame.bp = bp;
+      if ((frame.flags & (kFrameEvaluated | kFrameOpaque)) != 0) {
+        const uint32_t first = frames_->previous[i - 1].words;
+        KeepEvaluated(&frame, frames_->words + first, frame.words - first);
+        bp = frames_->previous[i - 1].bp;
+      } else if (frame.bp_slot != 0 && !thread_->stack.Read(frame.bp_slot, &bp)) {
+        return false;
+      }
+      frame.flags &= ~uint32_t{kFrameNeedsBp};
       reused_total_++;
     }
-    const StackFrame& last = frames_->previous[to];
-    at_ = {last.ip, last.sp, last.bp};
+    const StackFrame& last = frames_->previous[i];
+    at_ = {last.ip, last.sp, bp};
     exact_ = (last.flags & kNodeSignal) != 0;
     return true;
+  }
+
+  void KeepEvaluated(StackFrame* frame, const StackWord* words, uint32_t count) {
+    if (words == nullptr || evaluated_count_ + count > kMaxEvaluated) {
+      frame->flags |= kFrameOpaque;
+      return;
+    }
+    frame->flags |= kFrameEvaluated;
+    frame->words = evaluated_count_ << 8 | count;
+    for (uint32_t i = 0; i < count; i++) evaluated_[evaluated_count_++] = words[i];
   }
 
   // From the state in at_ (already pushed) to its caller.
   Walk Step() {
     StackFrame& frame = frames_->walked[count_ - 1];
-    Rule rule{};
-    CfiRow row;
-    bool have_row = false;
     walked_total_++;
-    if (!exact_) [[likely]] {
-      std::atomic<uint64_t>& entry = rules[RuleIndex(at_.ip)];
-      const uint64_t word = entry.load(std::memory_order_relaxed);
-      if (word >> 33 == Tag(at_.ip) && word != 0) [[likely]] {
-        rule = Unpack(word);
-      } else {
-        rule = FindRule(thread_, at_.ip, false, &row);
-        have_row = true;
-        misses_++;
-        entry.store(Pack(at_.ip, rule), std::memory_order_relaxed);
-      }
-    } else {
-      rule = FindRule(thread_, at_.ip, true, &row);
-      have_row = true;
-      misses_++;
+    const Rule rule = CachedRule(at_.ip);
+    if (rule.IsFrameFor(at_.ip) && !exact_) [[likely]]
+      return StepByRule(rule, &frame);
+    return StepSlowly(&frame, rule);
+  }
+
+  Walk StepByRule(const Rule& rule, StackFrame* frame) {
+    const uintptr_t cfa = (rule.cfa_is_rbp() ? at_.bp : at_.sp) + rule.cfa_offset();
+    frame->flags |= rule.cfa_is_rbp() ? uint32_t{kFrameUsesBp} : 0u;
+    uintptr_t ip, bp = at_.bp;
+    if (cfa <= at_.sp || !thread_->stack.Read(cfa - 8, &ip)) return Walk::kLost;
+    if (const uint32_t below = rule.bp_below(); below != 0) {
+      frame->bp_slot = cfa - below;
+      if (!thread_->stack.Read(frame->bp_slot, &bp)) return Walk::kLost;
     }
+    at_ = {ip, cfa, bp};
+    if (ip != 0) [[likely]]
+      return Walk::kStepped;
+    last_read_ = {cfa - 8, ip};
+    return Walk::kEnded;
+  }
+
+  __attribute__((noinline)) Walk StepSlowly(StackFrame* frame, Rule rule) {
+    const bool exact = exact_;
     exact_ = false;
-    switch (rule.kind) {
-      case RuleKind::kFrame: {
-        const uintptr_t cfa = (rule.cfa_is_rbp ? at_.bp : at_.sp) + rule.cfa_offset;
-        uintptr_t ip, bp = at_.bp;
-        if (cfa <= at_.sp || !thread_->stack.Read(cfa - 8, &ip)) return Walk::kLost;
-        if (rule.bp_below != 0) {
-          frame.bp_slot = cfa - rule.bp_below;
-          if (!thread_->stack.Read(frame.bp_slot, &bp)) return Walk::kLost;
-        }
-        at_ = {ip, cfa, bp};
-        return ip == 0 ? Walk::kEnded : Walk::kStepped;
-      }
+    CfiRow row;
+    if (exact || !rule.IsFor(at_.ip) || rule.kind() == RuleKind::kByCfi) {
+      misses_ += exact || !rule.IsFor(at_.ip);
+      rule = FindRule(thread_, at_.ip, exact, &row);
+    }
+    switch (rule.kind()) {
+      case RuleKind::kFrame:
+        return StepByRule(rule, frame);
       case RuleKind::kEnd:
         return Walk::kEnded;
       case RuleKind::kByCfi:
-        return StepEvaluated(&frame, have_row, &row);
-      case RuleKind::kForeign:
-        return StepByFramePointer(&frame);
+        return StepEvaluated(row, frame);
+      case RuleKind::kForeign: {
+        frame->flags |= kFrameUsesBp;
+        const uintptr_t slot = at_.bp;
+        if (!StepByFramePointer(&thread_->stack, &at_)) return Walk::kLost;
+        frame->flags |= kNodeFramePointer;
+        frame->bp_slot = slot;
+        guesses_++;
+        if (at_.ip != 0) return Walk::kStepped;
+        last_read_ = {at_.sp - 8, 0};
+        return Walk::kEnded;
+      }
       case RuleKind::kNotCode:
-        if (count_ > 1) count_--;  // not a frame
+        if (count_ > 1) {  // not a frame: the step that led here ended in nothing
+          count_--;
+          last_read_ = {at_.sp - 8, at_.ip};
+        }
         return Walk::kLost;
       default:
-        return IsProcessEntry() ? Walk::kEnded : Walk::kLost;
+        return IsProcessEntry(at_.sp) ? Walk::kEnded : Walk::kLost;
     }
   }
 
-  // The loader's entry code has no call frame information, and needs none: the kernel started the process there.
-  bool IsProcessEntry() const { return at_.sp <= process_entry_sp && process_entry_sp - at_.sp <= 32; }
-
-  Walk StepEvaluated(StackFrame* frame, bool have_row, CfiRow* row) {
-    const bool exact = (frame->flags & kNodeSignal) != 0;
-    if (!have_row && FindRule(thread_, at_.ip, exact, row).kind != RuleKind::kByCfi) return Walk::kLost;
-    bool ended, plain;
+  Walk StepEvaluated(const CfiRow& row, StackFrame* frame) {
+    bool ended;
     const uintptr_t sp = at_.sp;
-    if (!StepByCfi(*row, &thread_->stack, &at_, &ended, &frame->bp_slot, &plain)) return Walk::kLost;
+    LoggedReader memory(&thread_->stack);
+    frame->flags |= kFrameUsesBp;
+    const bool stepped = StepByCfi(row, &memory, &at_, &ended);
+    KeepEvaluated(frame, memory.words(), memory.count());
+    if (!stepped) return Walk::kLost;
     if (ended) return Walk::kEnded;
-    if (!plain || row->signal_frame) frame->flags |= kFrameOpaque;
     // Signal frames lead to another stack when the handler ran on an alternate one; everything else must go up.
-    if (at_.sp <= sp && !row->signal_frame) return Walk::kLost;
-    exact_ = row->signal_frame;
+    if (at_.sp <= sp && !row.signal_frame) return Walk::kLost;
+    exact_ = row.signal_frame;
     return at_.ip == 0 ? Walk::kEnded : Walk::kStepped;
   }
 
-  // Code of no module: a JIT's. JITs keep frame pointers almost without exception; the frame is marked as a guess.
-  Walk StepByFramePointer(StackFrame* frame) {
-    uintptr_t bp, ip;
-    if (at_.bp < at_.sp || at_.bp - at_.sp > (16u << 20)) return Walk::kLost;
-    if (!thread_->stack.Read(at_.bp, &bp) || !thread_->stack.Read(at_.bp + 8, &ip)) return Walk::kLost;
-    frame->flags |= kNodeFramePointer;
-    frame->bp_slot = at_.bp;
-    guesses_++;
-    at_ = {ip, at_.bp + 16, bp};
-    return ip == 0 ? Walk::kEnded : Walk::kStepped;
+  uint32_t Name(uint32_t parent, const StackFrame& frame) {
+    const uint32_t flags = frame.flags & 15;
+    if (frames_->known == nullptr || flags != 0) return StackNode(thread_, parent, frame.ip, flags);
+    const uint64_t hash = (frame.ip ^ uint64_t{parent} << 20) * 0x9e3779b97f4a7c15u;
+    KnownNode& known = frames_->known[hash >> (64 - __builtin_ctz(kKnownNodes))];
+    if (known.ip == frame.ip && known.parent == parent && known.node != 0) [[likely]]
+      return known.node;
+    const uint32_t node = StackNode(thread_, parent, frame.ip, flags);
+    known = {frame.ip, parent, node};
+    return node;
   }
 
   // Joins `kept` frames of the previous stack with the walked ones, names the new frames, makes it the previous stack.
   uint32_t Finish(uint32_t kept, Walk outcome) {
+    FollowEpoch(frames_, StackTableEpoch());  // a module that was met on the way may have emptied the table
     if (kept == 0) {
       frames_->base_node = 0;
       if (outcome == Walk::kLost) {
-        truncated_ = true;
         frames_->base_node = StackNode(thread_, 0, 0, kNodeTruncated);
         if (frames_->base_node == 0) return Fail();
       }
     } else {
-      truncated_ = frames_->base_node != 0;
       reused_total_ += kept;
     }
+    truncated_ = frames_->base_node != 0;
     if (kept + count_ > kMaxFrames) return FinishLong(kept);
     if (kept + count_ > frames_->capacity && !GrowFrames(frames_)) return Fail();
+    const bool all_read = kept == 0;
     uint32_t node = kept == 0 ? frames_->base_node : frames_->previous[kept - 1].node;
-    for (uint32_t i = count_; i-- > 0;) {
-      StackFrame& frame = frames_->walked[i];
-      node = StackNode(thread_, node, frame.ip, frame.flags & 15);
+    for (const StackFrame* frame = frames_->walked + count_; frame-- != frames_->walked;) {
+      node = Name(node, *frame);
       if (node == 0) return Fail();
-      frame.node = node;
-      frames_->previous[kept++] = frame;
+      if (kept > 0 && IsPlain(*frame)) [[likely]]
+        AppendPlainFrame(frames_, kept++, *frame, node);
+      else
+        AppendFrame(frames_, &kept, *frame, node, evaluated_, last_read_);
     }
     frames_->previous_count = kept;
+    Settle(frames_, thread_->stack, moves_, all_read);
     Account();
     return node;
   }
@@ -337,7 +297,7 @@ class Walker {
   // kLeafFrames were walked and no end is in sight: looks kRootFrames further, and when the stack is longer than that
   // takes the root part that the thread proved last, or walks to the root.
   uint32_t Deep() {
-    if (frames_->capacity < kCapacity && !GrowFrames(frames_)) return Fail();
+    if (frames_->capacity < kMaxCapacity && !GrowFrames(frames_)) return Fail();
     StackFrame* ring = frames_->walked + kLeafFrames;  // the last kRootFrames frames
     uint32_t steps = 0;
     Walk outcome = Walk::kStepped;
@@ -349,7 +309,7 @@ class Walker {
         const uint32_t mark = StackNode(thread_, frames_->previous[kRootFrames - 1].node, 0, kNodeTruncated);
         return mark == 0 ? Fail() : NameWalked(mark);
       }
-      ring[steps % kRootFrames] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u};
+      ring[steps % kRootFrames] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
       count_ = kLeafFrames + steps % kRootFrames + 1;  // Step() works on the last frame
       outcome = Step();
       steps++;
@@ -366,14 +326,14 @@ class Walker {
       node = frames_->base_node = StackNode(thread_, 0, 0, kNodeTruncated);
       if (node == 0) return Fail();
     }
-    for (uint32_t i = 0; i < kRootFrames; i++) {
-      StackFrame frame = ring[(steps - 1 - i) % kRootFrames];
+    for (uint32_t i = 0, count = 0; i < kRootFrames; i++) {
+      const StackFrame& frame = ring[(steps - 1 - i) % kRootFrames];
       node = StackNode(thread_, node, frame.ip, frame.flags & 15);
       if (node == 0) return Fail();
-      frame.node = node;
-      frames_->previous[i] = frame;
+      AppendFrame(frames_, &count, frame, node, evaluated_, last_read_);
     }
     frames_->previous_count = kRootFrames;
+    Settle(frames_, thread_->stack, moves_, true);
     const uint32_t mark = StackNode(thread_, node, 0, kNodeTruncated);
     return mark == 0 ? Fail() : NameWalked(mark);
   }
@@ -381,7 +341,9 @@ class Walker {
   // previous[] begins with kRootFrames frames above the current position that still hold.
   bool RootPartIsValid() {
     if (frames_->previous_count < kRootFrames) return false;
-    if (frames_->previous[kRootFrames - 1].sp <= at_.sp || FirstDifference(kRootFrames - 1) >= 0) return false;
+    if (frames_->previous[kRootFrames - 1].sp <= at_.sp ||
+        FirstDifference(frames_, &thread_->stack, kRootFrames - 1) >= 0)
+      return false;
     frames_->previous_count = kRootFrames;
     return true;
   }
@@ -408,26 +370,21 @@ class Walker {
   ThreadState* thread_;
   StackMemory* frames_;
   CfiRegisters at_;
-  bool exact_ = false;  // at_.ip is an interrupted instruction
-  uint32_t count_ = 0;  // frames in walked[], leaf first
+  int64_t candidate_ = -1;  // of previous[]: the frame that the walk may meet next
+  const uint32_t moves_;    // of the stack's reader before the walk
+  bool exact_ = false;      // at_.ip is an interrupted instruction
+  uint32_t count_ = 0;      // frames in walked[], leaf first
   uint32_t walked_total_ = 0, reused_total_ = 0, misses_ = 0, guesses_ = 0;
   bool truncated_ = false;
+  StackWord last_read_ = {0, 0};  // what told the step nearest to the root to stop
+  static constexpr uint32_t kMaxEvaluated = 16;
+  uint32_t evaluated_count_ = 0;
+  StackWord evaluated_[kMaxEvaluated];  // read by evaluated steps of walked[]
 };
 
 }  // namespace
 
-bool ResetUnwinder() {
-  constexpr size_t kBytes = kRuleEntries * sizeof(*rules);
-  if (rules == nullptr) {
-    rules = static_cast<std::atomic<uint64_t>*>(os::Map(kBytes));
-    if (rules == nullptr) return false;
-    os::Advise(rules, kBytes, MADV_NOHUGEPAGE);
-  } else {
-    os::Advise(rules, kBytes, MADV_DONTNEED);
-  }
-  rules_generation.store(LoaderGeneration(), std::memory_order_relaxed);
-  return true;
-}
+bool ResetUnwinder() { return ResetRules(LoaderGeneration()); }
 
 uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
   const uint64_t generation = LoaderGeneration();
@@ -435,9 +392,12 @@ uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
   const uint32_t epoch = StackTableEpoch();
   if (frames.generation != generation || frames.epoch != epoch) [[unlikely]] {
     FollowGeneration(generation);
+    FollowEpoch(&frames, epoch);
     frames.generation = generation;
-    frames.epoch = epoch;
     frames.previous_count = 0;
+    if (frames.known == nullptr && session.header->mode == static_cast<uint32_t>(Mode::kFull)) {
+      frames.known = static_cast<KnownNode*>(os::Map(kKnownNodes * sizeof(KnownNode)));  // without it: slower
+    }
   }
   return Walker(thread, start).Run();
 }

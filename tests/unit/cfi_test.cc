@@ -239,9 +239,9 @@ std::vector<uintptr_t> WalkOurs(CfiRegisters at, bool* signal_frame) {
     if (!FindModule(pc, &module)) break;
     if (!FindCfiRow(module.table(), pc, &row) && !FindCfiRow(module.table(), at.ip, &row)) break;
     *signal_frame |= row.signal_frame;
-    bool ended, plain;
-    uintptr_t bp_slot;
-    if (!StepByCfi(row, &stack, &at, &ended, &bp_slot, &plain) || ended || at.ip == 0) break;
+    LoggedReader memory(&stack);
+    bool ended;
+    if (!StepByCfi(row, &memory, &at, &ended) || ended || at.ip == 0) break;
     exact = row.signal_frame;
   }
   return ips;
@@ -469,9 +469,9 @@ bool LookUp(const uint8_t* begin, size_t size, size_t header_at, uintptr_t pc) {
   StackReader stack;
   CfiRegisters registers{pc, reinterpret_cast<uintptr_t>(__builtin_frame_address(0)),
                          reinterpret_cast<uintptr_t>(__builtin_frame_address(0))};
-  bool ended, plain;
-  uintptr_t bp_slot;
-  StepByCfi(row, &stack, &registers, &ended, &bp_slot, &plain);
+  LoggedReader memory(&stack);
+  bool ended;
+  StepByCfi(row, &memory, &registers, &ended);
   return true;
 }
 
