@@ -7,7 +7,7 @@
 namespace tidemark {
 namespace {
 
-constexpr uint32_t kFirstCapacity = 120;  // with its words just under four pages
+constexpr uint32_t kFirstCapacity = 110;  // with its words just under four pages
 constexpr uint32_t kSpareWords = 32;      // for steps that read more than two
 
 // A word that differs from what is recorded for it: whoever depends on it never holds.
@@ -71,10 +71,24 @@ bool GrowFrames(StackMemory* memory) {
   return true;
 }
 
+void GrowKnownNodes(StackMemory* memory) {
+  constexpr uint32_t kFirstBits = 9, kMoreBits = 1, kLastBits = 14;
+  memory->known_misses = 0;
+  if (memory->known_bits == kLastBits) return;
+  const uint32_t bits = memory->known == nullptr ? kFirstBits : memory->known_bits + kMoreBits;
+  auto* larger = static_cast<KnownNode*>(os::Map(sizeof(KnownNode) << bits));
+  if (larger == nullptr) return;  // slower without
+  const StackMemory old = *memory;
+  memory->known_bits = 0;  // never bits of the one with the memory of the other, whoever interrupts this
+  memory->known = larger;
+  memory->known_bits = bits;
+  if (old.known != nullptr) os::Unmap(old.known, sizeof(KnownNode) << old.known_bits);
+}
+
 void FollowEpoch(StackMemory* memory, uint32_t epoch) {
   if (memory->epoch == epoch) return;
   memory->epoch = epoch;
-  if (memory->known != nullptr) os::Advise(memory->known, kKnownNodes * sizeof(KnownNode), MADV_DONTNEED);
+  if (memory->known != nullptr) os::Advise(memory->known, sizeof(KnownNode) << memory->known_bits, MADV_DONTNEED);
 }
 
 int64_t FirstDifference(StackMemory* memory, StackReader* stack, int64_t from) {
@@ -96,15 +110,15 @@ int64_t FirstDifference(StackMemory* memory, StackReader* stack, int64_t from) {
   return from;
 }
 
-void AppendFrame(StackMemory* memory, uint32_t* count, const StackFrame& frame, uint32_t node,
+void AppendFrame(StackMemory* memory, uint32_t index, const StackFrame& frame, const StackPath& path,
                  const StackWord* evaluated, const StackWord& last_read) {
-  const uint32_t index = (*count)++;
-  if (IsPlain(frame) && index > 0) return AppendPlainFrame(memory, index, frame, node);
+  if (IsPlain(frame) && index > 0) return AppendPlainFrame(memory->previous + index, memory->words, frame, path);
   StackFrame& out = memory->previous[index];
   const uint32_t first = index > 0 ? memory->previous[index - 1].words : 0;
   StackWord* word = memory->words + first;
   out = frame;
-  out.node = node;
+  out.node = path.node;
+  out.hash = path.hash;
   out.flags |= (frame.flags & kFrameUsesBp) >> 1;  // needs what it uses
   if (IsPlain(frame)) {
     if (last_read.address != 0) *word++ = last_read;

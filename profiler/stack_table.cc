@@ -26,10 +26,7 @@ std::atomic<uint32_t> used{1};
 uint32_t bucket_mask = 0;
 std::atomic<uint32_t> epoch{0};
 
-uint64_t Hash(uint64_t key, uint32_t parent) {
-  uint64_t h = (key ^ (uint64_t{parent} << 32 | parent)) * 0x9e3779b97f4a7c15u;
-  return h ^ h >> 29;
-}
+std::atomic<uint32_t>& Bucket(uint64_t hash) { return buckets[hash & bucket_mask]; }
 
 }  // namespace
 
@@ -63,23 +60,26 @@ bool ResetStackTable(bool new_session) {
 
 uint32_t NextStackNode() { return used.load(std::memory_order_relaxed); }
 
-uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t flags) {
+void PrefetchPath(uint64_t hash) { __builtin_prefetch(&Bucket(hash)); }
+
+StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags) {
   const uint64_t key = (ip & 0xffffffffffffu) << 4 | (flags & 15);
-  std::atomic<uint32_t>& bucket = buckets[Hash(key, parent) & bucket_mask];
+  const uint64_t hash = PathHash(parent.hash, ip, flags);
+  std::atomic<uint32_t>& bucket = Bucket(hash);
   uint32_t head = bucket.load(std::memory_order_acquire);
   for (uint32_t n = head; n != 0; n = nodes[n].next) {
-    if (nodes[n].key == key && nodes[n].parent == parent) return n;
+    if (nodes[n].key == key && nodes[n].parent == parent.node) return {n, hash};
   }
-  if (!ReserveWords(thread, 2)) return 0;
+  if (!ReserveWords(thread, 2)) return {};
   const uint32_t number = used.fetch_add(1, std::memory_order_relaxed);
   if (number >= kCapacity) {
     used.store(kCapacity, std::memory_order_relaxed);
     session.header->internal_failures.fetch_add(1, std::memory_order_relaxed);
-    return 0;
+    return {};
   }
   nodes[number].key = key;
-  nodes[number].parent = parent;
-  PutWord(thread, static_cast<uint64_t>(RecordKind::kNode) | uint64_t{number} << 4 | uint64_t{parent} << 32 |
+  nodes[number].parent = parent.node;
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kNode) | uint64_t{number} << 4 | uint64_t{parent.node} << 32 |
                       uint64_t{flags & 15} << 60);
   PutWord(thread, ip);
   Commit(thread);
@@ -87,7 +87,7 @@ uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t 
   do {
     nodes[number].next = head;
   } while (!bucket.compare_exchange_weak(head, number, std::memory_order_release, std::memory_order_relaxed));
-  return number;
+  return {number, hash};
 }
 
 }  // namespace tidemark

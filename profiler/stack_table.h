@@ -24,7 +24,16 @@ uint32_t StackTableEpoch();
 // Every node from now on has this number or a higher one.
 uint32_t NextStackNode();
 
-// The node for `ip` below `parent`; creates and publishes it when it is new. 0: no room in the ring or the table.
-uint32_t StackNode(ThreadState* thread, uint32_t parent, uintptr_t ip, uint32_t flags);
+// The hash of a path that is one frame longer. It does not need the node, so whoever has several frames to name knows
+// all hashes, and can prefetch, before the first number is found.
+inline uint64_t PathHash(uint64_t parent, uintptr_t ip, uint32_t flags) {
+  const uint64_t mixed = (parent ^ (ip << 4 | flags)) * 0x9e3779b97f4a7c15u;
+  return mixed ^ mixed >> 32;
+}
+void PrefetchPath(uint64_t hash);
+
+// The path that goes on from `parent` to `ip`; creates and publishes its node when it is new. Node 0: no room in the
+// ring or the table.
+StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags);
 
 }  // namespace tidemark

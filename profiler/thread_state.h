@@ -15,13 +15,20 @@
 
 namespace tidemark {
 
+// The frames from the root to one frame.
+struct StackPath {
+  uint32_t node = 0;  // names them, in the stack table; 0: none (before the root), or no number could be had
+  uint64_t hash = 0;  // of their addresses and flags
+};
+
 // One frame of a walked stack. (ip, sp, bp) is the machine state in the frame: ip the return address into it, sp the
 // stack pointer right after that return, bp rbp's value there.
 struct StackFrame {
   uintptr_t ip, sp, bp;
   // Where the step to the caller read rbp from; 0: it did not. The return address was read from caller.sp - 8.
   uintptr_t bp_slot;
-  uint32_t node;   // in the stack table; names this frame with everything towards the root
+  uint64_t hash;   // of the path from the root to this frame (stack_table.h), and
+  uint32_t node;   // its number
   uint32_t flags;  // NodeFlags of this frame | FrameFlags
   // In previous[]: how many words the steps of this frame and of all towards the root have read (StackMemory::words).
   // In walked[], of an evaluated frame: how many in the walker's store of evaluated words, up to and with its own.
@@ -39,17 +46,17 @@ struct KnownNode {
   uint64_t ip;
   uint32_t parent, node;  // node 0: empty
 };
-inline constexpr uint32_t kKnownNodes = 1u << 12;
 
 // The previous stack of the thread, root first, and room for the frames of the current walk, leaf first.
 struct StackMemory {
   StackFrame* previous = nullptr;  // previous[-1] is a sentinel with the highest sp
   StackFrame* walked = nullptr;
   StackWord* words = nullptr;  // that the steps of previous[] have read, root first
-  KnownNode* known = nullptr;  // kKnownNodes, direct-mapped; nullptr: none (sampled mode)
-  uint32_t capacity = 0;       // of previous and walked
+  KnownNode* known = nullptr;  // 1 << known_bits, direct-mapped; nullptr: none (sampled mode)
+  uint32_t known_bits = 0, known_misses = 0;
+  uint32_t capacity = 0;  // of previous and walked
   uint32_t previous_count = 0;
-  uint32_t base_node = 0;   // parent of previous[0]: 0, or a truncation mark
+  StackPath base;           // below which previous[0] lies: empty, or a truncation mark
   uint32_t epoch = 0;       // of the stack table, that `known` and the nodes of previous[] belong to
   uint64_t generation = 0;  // of the loader, that the previous stack was taken under
   uint32_t moves = 0;       // of the StackReader, when it had all of words[] in its interval

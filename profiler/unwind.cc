@@ -63,7 +63,7 @@ class Walker {
       }
       if (count_ == kLeafFrames) return Deep();
       if (count_ == frames_->capacity && !GrowFrames(frames_)) break;
-      frames_->walked[count_++] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
+      frames_->walked[count_++] = {at_.ip, at_.sp, at_.bp, 0, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
       outcome = Step();
       if (outcome != Walk::kStepped) break;
     }
@@ -101,7 +101,7 @@ class Walker {
       if (slot != 0 && slot - low >= length) break;
       const uintptr_t caller_ip = *reinterpret_cast<const uintptr_t*>(cfa - 8);
       if (caller_ip == 0) break;
-      *frame = {ip, sp, bp, slot, 0, by_bp ? uint32_t{kFrameUsesBp} : 0u, 0};
+      *frame = {ip, sp, bp, slot, 0, 0, by_bp ? uint32_t{kFrameUsesBp} : 0u, 0};
       if (slot != 0) bp = *reinterpret_cast<const uintptr_t*>(slot);
       ip = caller_ip;
       sp = cfa;
@@ -227,71 +227,108 @@ class Walker {
     return at_.ip == 0 ? Walk::kEnded : Walk::kStepped;
   }
 
-  uint32_t Name(uint32_t parent, const StackFrame& frame) {
-    const uint32_t flags = frame.flags & 15;
-    if (frames_->known == nullptr || flags != 0) return StackNode(thread_, parent, frame.ip, flags);
-    const uint64_t hash = (frame.ip ^ uint64_t{parent} << 20) * 0x9e3779b97f4a7c15u;
-    KnownNode& known = frames_->known[hash >> (64 - __builtin_ctz(kKnownNodes))];
-    if (known.ip == frame.ip && known.parent == parent && known.node != 0) [[likely]]
-      return known.node;
-    const uint32_t node = StackNode(thread_, parent, frame.ip, flags);
-    known = {frame.ip, parent, node};
-    return node;
+  // The same as ExtendPath() for a node that `entry` does not know yet.
+  __attribute__((noinline)) StackPath NameSlowly(const StackPath& parent, const StackFrame& frame, KnownNode* entry) {
+    const StackPath path = ExtendPath(thread_, parent, frame.ip, frame.flags & 15);
+    if (path.node == 0 || entry == nullptr) return path;
+    *entry = {frame.ip, parent.node, path.node};
+    if (++frames_->known_misses >> frames_->known_bits >= kMissesToGrow) GrowKnownNodes(frames_);
+    return path;
+  }
+
+  // Names the walked frames below `path` and puts them on top of *kept frames of the previous stack. False: it could
+  // not.
+  bool NameAndAppend(StackPath path, uint32_t* kept) {
+    StackFrame* const last = frames_->walked;
+    KnownNode* known = frames_->known;
+    uint64_t mask = (uint64_t{1} << frames_->known_bits) - 1;
+    uint64_t hash = path.hash;
+    for (StackFrame* frame = last + count_; frame-- != last;) {
+      hash = PathHash(hash, frame->ip, frame->flags & 15);
+      frame->hash = hash;
+      if (known != nullptr) __builtin_prefetch(known + (hash & mask));
+    }
+    StackFrame* out = frames_->previous + *kept;
+    StackWord* const words = frames_->words;
+    bool prefetched = false;
+    for (const StackFrame* frame = last + count_; frame-- != last;) {
+      KnownNode* entry = known == nullptr || (frame->flags & 15) != 0 ? nullptr : known + (frame->hash & mask);
+      if (entry != nullptr && entry->ip == frame->ip && entry->parent == path.node) [[likely]] {
+        path = {entry->node, frame->hash};
+      } else {
+        // Where one frame is new to us, so are most of those that it called.
+        if (!prefetched) {
+          for (const StackFrame* later = frame; later-- != last;) PrefetchPath(later->hash);
+          prefetched = true;
+        }
+        path = NameSlowly(path, *frame, entry);
+        if (path.node == 0) return false;
+        known = frames_->known;
+        mask = (uint64_t{1} << frames_->known_bits) - 1;
+      }
+      if (out != frames_->previous && IsPlain(*frame)) [[likely]] {
+        AppendPlainFrame(out, words, *frame, path);
+      } else {
+        AppendFrame(frames_, static_cast<uint32_t>(out - frames_->previous), *frame, path, evaluated_, last_read_);
+      }
+      out++;
+    }
+    *kept = static_cast<uint32_t>(out - frames_->previous);
+    return true;
   }
 
   // Joins `kept` frames of the previous stack with the walked ones, names the new frames, makes it the previous stack.
   uint32_t Finish(uint32_t kept, Walk outcome) {
     FollowEpoch(frames_, StackTableEpoch());  // a module that was met on the way may have emptied the table
     if (kept == 0) {
-      frames_->base_node = 0;
+      frames_->base = {};
       if (outcome == Walk::kLost) {
-        frames_->base_node = StackNode(thread_, 0, 0, kNodeTruncated);
-        if (frames_->base_node == 0) return Fail();
+        frames_->base = ExtendPath(thread_, {}, 0, kNodeTruncated);
+        if (frames_->base.node == 0) return Fail();
       }
     } else {
       reused_total_ += kept;
     }
-    truncated_ = frames_->base_node != 0;
+    truncated_ = frames_->base.node != 0;
     if (kept + count_ > kMaxFrames) return FinishLong(kept);
     if (kept + count_ > frames_->capacity && !GrowFrames(frames_)) return Fail();
     const bool all_read = kept == 0;
-    uint32_t node = kept == 0 ? frames_->base_node : frames_->previous[kept - 1].node;
-    for (const StackFrame* frame = frames_->walked + count_; frame-- != frames_->walked;) {
-      node = Name(node, *frame);
-      if (node == 0) return Fail();
-      if (kept > 0 && IsPlain(*frame)) [[likely]]
-        AppendPlainFrame(frames_, kept++, *frame, node);
-      else
-        AppendFrame(frames_, &kept, *frame, node, evaluated_, last_read_);
-    }
+    if (!NameAndAppend(kept == 0 ? frames_->base : PathOf(frames_->previous[kept - 1]), &kept)) return Fail();
     frames_->previous_count = kept;
     Settle(frames_, thread_->stack, moves_, all_read);
     Account();
-    return node;
+    return frames_->previous[kept - 1].node;
   }
 
-  // Names walked[0..count) below `node`, and returns the leaf's number.
-  uint32_t NameWalked(uint32_t node) {
-    for (uint32_t i = count_; i-- > 0 && node != 0;) {
-      node = StackNode(thread_, node, frames_->walked[i].ip, frames_->walked[i].flags & 15);
+  static StackPath PathOf(const StackFrame& frame) { return {frame.node, frame.hash}; }
+
+  // Names walked[0..count) below `path`, and returns the leaf's number.
+  uint32_t NameWalked(StackPath path) {
+    for (uint32_t i = count_; i-- > 0 && path.node != 0;) {
+      path = ExtendPath(thread_, path, frames_->walked[i].ip, frames_->walked[i].flags & 15);
     }
-    if (node == 0) return Fail();
+    if (path.node == 0) return Fail();
     Account();
-    return node;
+    return path.node;
+  }
+
+  // The mark below the root part, which stands for the frames that are left out.
+  StackPath MarkBelowRoot() {
+    return ExtendPath(thread_, PathOf(frames_->previous[kRootFrames - 1]), 0, kNodeTruncated);
   }
 
   // A stack of more than kMaxFrames frames, of which `kept` are proven: leaf and root part are kept, a mark stands for
   // the frames between. previous[] keeps the root part only.
   uint32_t FinishLong(uint32_t kept) {
     truncated_ = true;
-    uint32_t node = StackNode(thread_, frames_->previous[kRootFrames - 1].node, 0, kNodeTruncated);
-    for (uint32_t i = kLeafFrames - count_; i > 0 && node != 0; i--) {
+    StackPath path = MarkBelowRoot();
+    for (uint32_t i = kLeafFrames - count_; i > 0 && path.node != 0; i--) {
       const StackFrame& frame = frames_->previous[kept - i];
-      node = StackNode(thread_, node, frame.ip, frame.flags & 15);
+      path = ExtendPath(thread_, path, frame.ip, frame.flags & 15);
     }
-    if (node == 0) return Fail();
+    if (path.node == 0) return Fail();
     frames_->previous_count = kRootFrames;
-    return NameWalked(node);
+    return NameWalked(path);
   }
 
   // kLeafFrames were walked and no end is in sight: looks kRootFrames further, and when the stack is longer than that
@@ -306,10 +343,10 @@ class Walker {
         count_ = kLeafFrames;
         reused_total_ += kRootFrames;
         truncated_ = true;
-        const uint32_t mark = StackNode(thread_, frames_->previous[kRootFrames - 1].node, 0, kNodeTruncated);
-        return mark == 0 ? Fail() : NameWalked(mark);
+        const StackPath mark = MarkBelowRoot();
+        return mark.node == 0 ? Fail() : NameWalked(mark);
       }
-      ring[steps % kRootFrames] = {at_.ip, at_.sp, at_.bp, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
+      ring[steps % kRootFrames] = {at_.ip, at_.sp, at_.bp, 0, 0, 0, exact_ ? uint32_t{kNodeSignal} : 0u, 0};
       count_ = kLeafFrames + steps % kRootFrames + 1;  // Step() works on the last frame
       outcome = Step();
       steps++;
@@ -320,22 +357,22 @@ class Walker {
     }
     count_ = kLeafFrames;
     truncated_ = true;
-    uint32_t node = 0;
-    frames_->base_node = 0;
+    frames_->base = {};
     if (outcome != Walk::kEnded) {
-      node = frames_->base_node = StackNode(thread_, 0, 0, kNodeTruncated);
-      if (node == 0) return Fail();
+      frames_->base = ExtendPath(thread_, {}, 0, kNodeTruncated);
+      if (frames_->base.node == 0) return Fail();
     }
-    for (uint32_t i = 0, count = 0; i < kRootFrames; i++) {
+    StackPath path = frames_->base;
+    for (uint32_t i = 0; i < kRootFrames; i++) {
       const StackFrame& frame = ring[(steps - 1 - i) % kRootFrames];
-      node = StackNode(thread_, node, frame.ip, frame.flags & 15);
-      if (node == 0) return Fail();
-      AppendFrame(frames_, &count, frame, node, evaluated_, last_read_);
+      path = ExtendPath(thread_, path, frame.ip, frame.flags & 15);
+      if (path.node == 0) return Fail();
+      AppendFrame(frames_, i, frame, path, evaluated_, last_read_);
     }
     frames_->previous_count = kRootFrames;
     Settle(frames_, thread_->stack, moves_, true);
-    const uint32_t mark = StackNode(thread_, node, 0, kNodeTruncated);
-    return mark == 0 ? Fail() : NameWalked(mark);
+    const StackPath mark = MarkBelowRoot();
+    return mark.node == 0 ? Fail() : NameWalked(mark);
   }
 
   // previous[] begins with kRootFrames frames above the current position that still hold.
@@ -396,7 +433,7 @@ uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
     frames.generation = generation;
     frames.previous_count = 0;
     if (frames.known == nullptr && session.header->mode == static_cast<uint32_t>(Mode::kFull)) {
-      frames.known = static_cast<KnownNode*>(os::Map(kKnownNodes * sizeof(KnownNode)));  // without it: slower
+      GrowKnownNodes(&frames);
     }
   }
   return Walker(thread, start).Run();

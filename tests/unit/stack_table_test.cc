@@ -20,43 +20,52 @@ class StackTableTest : public testing::Test {
 
 TEST_F(StackTableTest, SameParentAndAddressIsTheSameNode) {
   auto thread = ring_.NewThread(0);
-  const uint32_t root = StackNode(thread.get(), 0, 0x401000, 0);
-  const uint32_t child = StackNode(thread.get(), root, 0x402000, 0);
-  EXPECT_NE(root, 0u);
-  EXPECT_NE(child, root);
-  EXPECT_EQ(StackNode(thread.get(), 0, 0x401000, 0), root);
-  EXPECT_EQ(StackNode(thread.get(), root, 0x402000, 0), child);
-  EXPECT_NE(StackNode(thread.get(), 0, 0x402000, 0), child) << "another parent";
-  EXPECT_NE(StackNode(thread.get(), root, 0x402001, 0), child) << "another address";
-  EXPECT_NE(StackNode(thread.get(), root, 0x402000, kNodeSignal), child) << "other flags";
+  const StackPath root = ExtendPath(thread.get(), {}, 0x401000, 0);
+  const StackPath child = ExtendPath(thread.get(), root, 0x402000, 0);
+  EXPECT_NE(root.node, 0u);
+  EXPECT_NE(child.node, root.node);
+  EXPECT_EQ(child.hash, PathHash(PathHash(0, 0x401000, 0), 0x402000, 0));
+  EXPECT_EQ(ExtendPath(thread.get(), {}, 0x401000, 0).node, root.node);
+  EXPECT_EQ(ExtendPath(thread.get(), root, 0x402000, 0).node, child.node);
+  EXPECT_NE(ExtendPath(thread.get(), {}, 0x402000, 0).node, child.node) << "another parent";
+  EXPECT_NE(ExtendPath(thread.get(), root, 0x402001, 0).node, child.node) << "another address";
+  EXPECT_NE(ExtendPath(thread.get(), root, 0x402000, kNodeSignal).node, child.node) << "other flags";
   ring_.DrainRest();
   EXPECT_EQ(ring_.received().nodes.size(), 5u);
-  const TraceStackNode& defined = ring_.received().nodes[child];
-  EXPECT_EQ(defined.parent, root);
+  const TraceStackNode& defined = ring_.received().nodes[child.node];
+  EXPECT_EQ(defined.parent, root.node);
   EXPECT_EQ(defined.ip, 0x402000u);
+}
+
+// Paths of equal hash are told apart by what they are.
+TEST_F(StackTableTest, AHashIsNotAnIdentity) {
+  auto thread = ring_.NewThread(0);
+  const StackPath root = ExtendPath(thread.get(), {}, 0x401000, 0);
+  const StackPath impostor{root.node + 1000, root.hash};
+  EXPECT_NE(ExtendPath(thread.get(), root, 0x402000, 0).node, ExtendPath(thread.get(), impostor, 0x402000, 0).node);
 }
 
 TEST_F(StackTableTest, ResetsForgetNodesButNotNumbers) {
   auto thread = ring_.NewThread(0);
-  const uint32_t before = StackNode(thread.get(), 0, 0x401000, 0);
+  const StackPath before = ExtendPath(thread.get(), {}, 0x401000, 0);
   const uint32_t epoch = StackTableEpoch();
   ASSERT_TRUE(ResetStackTable(false));
   EXPECT_NE(StackTableEpoch(), epoch);
-  const uint32_t after = StackNode(thread.get(), 0, 0x401000, 0);
-  EXPECT_GT(after, before) << "the address may mean another function now";
+  const StackPath after = ExtendPath(thread.get(), {}, 0x401000, 0);
+  EXPECT_GT(after.node, before.node) << "the address may mean another function now";
   ASSERT_TRUE(ResetStackTable(true));
-  EXPECT_EQ(StackNode(thread.get(), 0, 0x401000, 0), 1u) << "a new session counts anew";
+  EXPECT_EQ(ExtendPath(thread.get(), {}, 0x401000, 0).node, 1u) << "a new session counts anew";
 }
 
 TEST_F(StackTableTest, NoRoomInTheRingIsNoNode) {
   auto thread = ring_.NewThread(0);
   ring_.header().collector_alive.store(0);
   uintptr_t ip = 0x400000;
-  while (StackNode(thread.get(), 0, ip, 0) != 0) ip++;
+  while (ExtendPath(thread.get(), {}, ip, 0).node != 0) ip++;
   EXPECT_EQ(ring_.free_chunks(), 0u);
-  EXPECT_NE(StackNode(thread.get(), 0, 0x400000, 0), 0u) << "a node that is known needs no room";
+  EXPECT_NE(ExtendPath(thread.get(), {}, 0x400000, 0).node, 0u) << "a node that is known needs no room";
   ring_.DrainRest();
-  EXPECT_NE(StackNode(thread.get(), 0, ip, 0), 0u);
+  EXPECT_NE(ExtendPath(thread.get(), {}, ip, 0).node, 0u);
   EXPECT_EQ(ring_.received().nodes.size(), ip - 0x400000);
 }
 
@@ -73,11 +82,12 @@ TEST_F(StackTableTest, ThreadsAgree) {
     threads.emplace_back([&, i] {
       for (uint32_t k = 0; k < kPaths; k++) {
         const uint32_t path = (k * 7919 + i * 104729) % kPaths;
-        uint32_t node = 0, bits = path;
+        uint32_t bits = path;
+        StackPath at;
         for (uint32_t depth = 0; depth < kDepth; depth++, bits /= 4) {
-          node = StackNode(states[i].get(), node, 0x400000 + bits % 4 + (depth + 1 == kDepth ? path * 16 : 0), 0);
+          at = ExtendPath(states[i].get(), at, 0x400000 + bits % 4 + (depth + 1 == kDepth ? path * 16 : 0), 0);
         }
-        leaves[i][path] = node;
+        leaves[i][path] = at.node;
       }
       running--;
     });
