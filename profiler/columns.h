@@ -5,10 +5,12 @@
 // Must not: know which columns a section has.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 namespace tidemark {
 
@@ -30,14 +32,11 @@ inline uint8_t* PutVarint(uint8_t* out, uint64_t value) {
 // A column while it is written.
 class ColumnBuilder {
  public:
-  void Clear() { used_ = 0; }
+  void Clear() { end_ = bytes_.get(); }
   // Makes room for `count` values; every value put must have had its room made.
-  void Reserve(size_t count) {
-    const size_t needed = used_ + count * kMaxVarintBytes;
-    if (bytes_.size() < needed) bytes_.resize(needed);
-  }
-  void PutByte(uint8_t byte) { bytes_[used_++] = byte; }
-  void Put(uint64_t value) { used_ = static_cast<size_t>(PutVarint(bytes_.data() + used_, value) - bytes_.data()); }
+  void Reserve(size_t count) { ReserveBytes(count * kMaxVarintBytes); }
+  void PutByte(uint8_t byte) { *end_++ = byte; }
+  void Put(uint64_t value) { end_ = PutVarint(end_, value); }
   void PutSigned(uint64_t value) { Put(ZigZag(value)); }
   // Makes its own room.
   void PutText(std::string_view text) {
@@ -46,14 +45,26 @@ class ColumnBuilder {
     PutBytes(text);
   }
   void PutBytes(std::string_view text) {
-    if (bytes_.size() < used_ + text.size()) bytes_.resize(used_ + text.size());
-    for (char c : text) bytes_[used_++] = static_cast<uint8_t>(c);
+    ReserveBytes(text.size());
+    end_ = std::copy(text.begin(), text.end(), end_);
   }
-  std::string_view view() const { return {reinterpret_cast<const char*>(bytes_.data()), used_}; }
+  std::string_view view() const { return {reinterpret_cast<const char*>(bytes_.get()), used()}; }
 
  private:
-  std::vector<uint8_t> bytes_;
-  size_t used_ = 0;
+  size_t used() const { return static_cast<size_t>(end_ - bytes_.get()); }
+  void ReserveBytes(size_t count) {
+    if (static_cast<size_t>(limit_ - end_) >= count) return;
+    const size_t size = used(), capacity = std::max(size + count, 2 * size);
+    // Not a vector: it would touch the memory of every value that might come.
+    auto bytes = std::make_unique_for_overwrite<uint8_t[]>(capacity);
+    end_ = std::copy(bytes_.get(), end_, bytes.get());
+    bytes_ = std::move(bytes);
+    limit_ = bytes_.get() + capacity;
+  }
+
+  std::unique_ptr<uint8_t[]> bytes_;
+  uint8_t* end_ = nullptr;
+  uint8_t* limit_ = nullptr;
 };
 
 // A column while it is read. After a failure (end reached, varint too long) everything reads as 0 and ok() is false.

@@ -1,143 +1,127 @@
-// The predictors of the events section, writer's side. The reader's side is tools/event_decoder.cc; both follow
-// docs/trace-format.md. Must not: depend on anything outside the section at hand.
+// The rarer events and the ends of an events section, writer's side. The reader's side is tools/event_decoder.cc; both
+// follow docs/trace-format.md. Must not: depend on anything outside the section at hand.
 #include "profiler/event_encoder.h"
 
-#include <bit>
+#include <algorithm>
 
 namespace tidemark {
 namespace {
 
-uint64_t Units(uint64_t address) { return (address >> 4) & kAddressMask; }
-
-bool Obtains(RecordKind kind) { return kind == RecordKind::kAlloc || kind == RecordKind::kRealloc; }
+// What one event can take in all columns together, but for the text of a mark.
+constexpr int64_t kMaxBytesPerEvent = 80;
+// Room that is left for the header column, the columns' ids and lengths, and the text of one mark.
+constexpr int64_t kReservedBytes = 1024 + kMaxTextBytes;
+constexpr int64_t kMaxEvents = (kMaxEventSectionBytes - kReservedBytes) / kMaxBytesPerEvent;
+static_assert(kMaxEvents < kMaxEventsPerSection);
 
 }  // namespace
 
-void EventEncoder::StartSection(size_t events) {
-  const size_t slots = std::bit_ceil(events * 2 + 16);
-  if (origins_.size() < slots) {
-    origins_.assign(slots, Origin{});
-    epoch_ = 0;
-  }
-  if (++epoch_ == 0) {  // 2^32 sections later: entries of the first would look fresh
-    origins_.assign(origins_.size(), Origin{});
-    epoch_ = 1;
-  }
-  origin_shift_ = 64 - static_cast<uint32_t>(std::countr_zero(slots));
+void EventEncoder::Start(size_t events, uint64_t first_tsc, uint32_t tsc_shift) {
+  // A moved block counts twice (see Realloc), so that `events` bounds the addresses, too.
+  events = std::min<size_t>(events, kMaxEvents) + 2;
+  history_.Start(events);
+  shapes_.Start(events);
+  first_tsc_ = (first_tsc >> tsc_shift) << tsc_shift;
+  tsc_shift_ = tsc_shift;
+  room_ = kMaxEvents - 1;
+  events_ = 0;
+  std::fill(std::begin(counts_), std::end(counts_), 0);
+  shape_count_ = last_shape_node_ = 0;
   obtained_ = 0;
-  last_obtained_ = last_far_ = 0;
-  last_node_ = 0;
-  last_of_class_.fill(0);
-  for (ColumnBuilder* column : {&header_, &kinds_, &times_, &sizes_, &nodes_, &addresses_, &origins_column_, &far_,
-                                &elapsed_, &gaps_, &errors_, &marks_}) {
+  last_time_ = first_tsc >> tsc_shift;
+  last_far_ = 0;
+  same_time_ = hits_ = 0;
+  any_elapsed_ = any_shape_api_ = false;
+  for (ColumnBuilder* column : {&header_, &ops_, &times_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_,
+                                &addresses_, &origins_, &far_, &elapsed_, &gaps_, &errors_, &marks_}) {
     column->Clear();
   }
-  for (ColumnBuilder* column : {&times_, &sizes_, &nodes_, &addresses_, &origins_column_, &far_, &elapsed_}) {
+  for (ColumnBuilder* column :
+       {&ops_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_, &origins_, &far_, &elapsed_}) {
     column->Reserve(events);
   }
-  kinds_.Reserve(events / kMaxVarintBytes + 1);
+  for (ColumnBuilder* column : {&times_, &addresses_}) column->Reserve(2 * events);
 }
 
-// The slot of `address`, or the free slot where it belongs. Half of the slots stay free, so the search ends.
-size_t EventEncoder::SlotOf(uint64_t address) const {
-  const size_t mask = (size_t{1} << (64 - origin_shift_)) - 1;
-  size_t slot = static_cast<size_t>((address * 0x9e3779b97f4a7c15) >> origin_shift_);
-  while (origins_[slot].epoch == epoch_ && origins_[slot].address != address) slot = (slot + 1) & mask;
-  return slot;
+void EventEncoder::PutShape(uint32_t api, uint32_t node, uint64_t size) {
+  shape_sizes_.Put(size);
+  shape_nodes_.PutSigned(uint64_t{node} - last_shape_node_);
+  last_shape_node_ = node;
+  shape_apis_.PutByte(static_cast<uint8_t>(api));
+  any_shape_api_ |= api != 0;
 }
 
-void EventEncoder::PutReleased(uint64_t address) {
-  const Origin& origin = origins_[SlotOf(address)];
-  if (origin.epoch == epoch_) {
-    origins_column_.Put(obtained_ - origin.ordinal);
+void EventEncoder::Realloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address, uint64_t old_address,
+                           uint64_t elapsed) {
+  Stamp(tsc);
+  const uint64_t units = Units(address), old_units = Units(old_address);
+  // In units of time, such that it leads back to the stamp that the release would have had.
+  elapsed_.Put((tsc >> tsc_shift_) - ((tsc - elapsed) >> tsc_shift_));
+  any_elapsed_ |= elapsed != 0;
+  realloc_shapes_.Put(ShapeOf(api, node, size));
+  counts_[kKindRealloc]++;
+  if (units == old_units) {
+    ops_.PutByte(static_cast<uint8_t>(EventOp::kReallocInPlace));
+    PutOrigin(history_.ObtainAgain(units, obtained_), obtained_, units);
+    obtained_++;
     return;
   }
-  origins_column_.Put(0);
-  far_.PutSigned(address - last_far_);
-  last_far_ = address;
+  room_--;
+  ops_.PutByte(static_cast<uint8_t>(EventOp::kRealloc));
+  // The allocator releases the old block last, so that the new one cannot be where it was.
+  PutObtained(units, SizeClassOf(size));
+  PutOrigin(history_.Release(old_units), obtained_ - 1, old_units);
 }
 
-void EventEncoder::PutNode(uint32_t node) {
-  nodes_.PutSigned(static_cast<uint64_t>(node) - last_node_);
-  last_node_ = node;
+void EventEncoder::Gap(uint64_t tsc, uint32_t kind, uint64_t count, uint64_t bytes) {
+  Stamp(tsc);
+  ops_.PutByte(static_cast<uint8_t>(EventOp::kGap));
+  gaps_.Reserve(3);
+  gaps_.Put(kind);
+  gaps_.Put(count);
+  gaps_.Put(bytes);
 }
 
-void EventEncoder::PutObtained(const TraceEvent& event) {
-  const uint64_t address = Units(event.address);
-  uint64_t& of_class = last_of_class_[SizeClassOf(event.size)];
-  sizes_.Put(event.size);
-  PutNode(event.node);
-  addresses_.PutSigned(address - (of_class != 0 ? of_class : last_obtained_));
-  of_class = last_obtained_ = address;
-  origins_[SlotOf(address)] = {address, obtained_, epoch_};
-  obtained_++;
+void EventEncoder::HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64_t address) {
+  Stamp(tsc);
+  ops_.PutByte(static_cast<uint8_t>(EventOp::kHeapError));
+  errors_.Reserve(3);
+  errors_.Put(error);
+  errors_.Put(node);
+  errors_.Put(Units(address));
 }
 
-void EventEncoder::Encode(const EventsHeader& header, std::span<const TraceEvent> events, Payload* payload) {
-  StartSection(events.size());
-  uint64_t last_time = 0;
-  bool any_time = false, any_elapsed = false;
-  for (const TraceEvent& event : events) {
-    const uint32_t api = Obtains(event.kind) ? static_cast<uint32_t>(event.api) & 15 : 0;
-    kinds_.PutByte(static_cast<uint8_t>((static_cast<uint32_t>(event.kind) & 15) | api << 4));
-    // Arithmetic shift: a clock that steps back gives a negative time, not a huge one.
-    const uint64_t time = static_cast<uint64_t>(static_cast<int64_t>(event.tsc - header.first_tsc) >> header.tsc_shift);
-    times_.PutSigned(time - last_time);
-    any_time |= time != last_time;
-    last_time = time;
-    switch (event.kind) {
-      case RecordKind::kAlloc:
-        PutObtained(event);
-        break;
-      case RecordKind::kFree:
-        PutReleased(Units(event.address));
-        break;
-      case RecordKind::kRealloc:
-        PutReleased(Units(event.old_address));
-        PutObtained(event);
-        elapsed_.Put(event.elapsed);
-        any_elapsed |= event.elapsed != 0;
-        break;
-      case RecordKind::kGap:
-        gaps_.Reserve(3);
-        gaps_.Put(event.gap_kind);
-        gaps_.Put(event.count);
-        gaps_.Put(event.size);
-        break;
-      case RecordKind::kHeapError:
-        errors_.Reserve(2);
-        PutNode(event.node);
-        errors_.Put(event.count);
-        errors_.Put(Units(event.address));
-        break;
-      case RecordKind::kMark:
-        marks_.PutText(std::string_view(event.text).substr(0, kMaxTextBytes));
-        break;
-      default:
-        break;  // the other kinds are not events; as a kind without columns they only advance the time
-    }
-  }
+void EventEncoder::Mark(uint64_t tsc, std::string_view text) {
+  text = text.substr(0, kMaxTextBytes);
+  Stamp(tsc);
+  room_ -= static_cast<int64_t>(text.size()) / kMaxBytesPerEvent + 1;
+  ops_.PutByte(static_cast<uint8_t>(EventOp::kMark));
+  marks_.PutText(text);
+}
+
+void EventEncoder::Finish(EventsHeader header, Payload* payload) {
   header_.Reserve(6);
   header_.Put(header.thread_serial);
   header_.Put(header.chunk_sequence);
   header_.Put(header.fragment);
   header_.Put(header.part);
-  header_.Put(header.first_tsc);
-  header_.Put(header.tsc_shift);
-  payload->StartTable(events.size());
+  header_.Put(first_tsc_);
+  header_.Put(tsc_shift_);
+  payload->StartTable(events_);
   payload->AddColumn(EventColumn::kHeader, header_);
-  payload->AddColumn(EventColumn::kKind, kinds_);
-  payload->stamped = any_time;
-  if (any_time) payload->AddColumn(EventColumn::kTime, times_);
+  payload->AddColumn(EventColumn::kOp, ops_);
   const auto add_unless_empty = [payload](EventColumn id, const ColumnBuilder& column) {
     if (!column.view().empty()) payload->AddColumn(id, column);
   };
-  add_unless_empty(EventColumn::kSize, sizes_);
-  add_unless_empty(EventColumn::kNode, nodes_);
+  add_unless_empty(EventColumn::kTime, times_);
+  add_unless_empty(EventColumn::kShapeSize, shape_sizes_);
+  add_unless_empty(EventColumn::kShapeNode, shape_nodes_);
+  if (any_shape_api_) payload->AddColumn(EventColumn::kShapeApi, shape_apis_);
+  add_unless_empty(EventColumn::kReallocShape, realloc_shapes_);
   add_unless_empty(EventColumn::kAddress, addresses_);
-  add_unless_empty(EventColumn::kOrigin, origins_column_);
+  add_unless_empty(EventColumn::kOrigin, origins_);
   add_unless_empty(EventColumn::kFar, far_);
-  if (any_elapsed) payload->AddColumn(EventColumn::kElapsed, elapsed_);
+  if (any_elapsed_) payload->AddColumn(EventColumn::kElapsed, elapsed_);
   add_unless_empty(EventColumn::kGap, gaps_);
   add_unless_empty(EventColumn::kHeapError, errors_);
   add_unless_empty(EventColumn::kMark, marks_);

@@ -1,4 +1,4 @@
-// Scanning, ordering and decoding of chunks; see ring_reader.h.
+// Scanning and ordering of chunks, and cutting their records into sections; see ring_reader.h.
 //
 // A drain takes chunks by (thread, sequence), not as it meets them: a scan is not a snapshot, and events of one thread
 // must not be reordered. Must not: look into shared memory but by atomic loads and the one copy of a chunk's new
@@ -9,16 +9,20 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <string_view>
+
+#include "profiler/record_decoder.h"
 
 namespace tidemark {
 namespace {
 
-// A section of this many events compresses well, and a reader that merges many threads keeps one of them per thread.
-constexpr size_t kBatchEvents = 8192;
-constexpr size_t kAllBatchedEvents = 16 * kBatchEvents;
-// How long committed data stays in an open chunk, and decoded events in memory, before they go to the file.
+// A thread's records become sections when so many words wait: 50,000 to 65,000 events. Larger sections compress better,
+// smaller ones keep encoder and reader in the processor's caches (docs/trace-format.md has the numbers).
+constexpr size_t kSectionWords = 88 << 10;
+constexpr size_t kAllWaitingWords = 4 * kSectionWords;
+// How long committed data stays in an open chunk, and records in memory, before they go to the file.
 constexpr uint64_t kOpenChunkPatience_us = 200'000;
-constexpr uint64_t kBatchPatience_us = 1'000'000;
+constexpr uint64_t kSectionPatience_us = 1'000'000;
 // A chunk is read before an older one of its thread only when that one has not turned up for so long (a writer that
 // died between claiming and opening it).
 constexpr uint64_t kMissingChunkPatience_us = 1'000'000;
@@ -27,10 +31,86 @@ constexpr size_t kMaxRememberedThreads = 1 << 16;
 
 constexpr uint64_t AlignUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
-constexpr uint64_t Bits(uint64_t word, unsigned first, unsigned count) {
-  return (word >> first) & ((uint64_t{1} << count) - 1);
-}
-constexpr uint64_t Address(uint64_t word, unsigned first) { return Bits(word, first, 44) << 4; }
+// Looks at records only for what is not an event.
+struct NoEvents {
+  void Alloc(uint64_t, Api, uint32_t, uint64_t, uint64_t) {}
+  void Free(uint64_t, uint64_t) {}
+  void Realloc(uint64_t, Api, uint32_t, uint64_t, uint64_t, uint64_t, uint64_t) {}
+  void Gap(uint64_t, uint32_t, uint64_t, uint64_t) {}
+  void HeapError(uint64_t, uint64_t, uint32_t, uint64_t) {}
+  void Mark(uint64_t, std::string_view) {}
+};
+
+// Passes a thread's events to the encoder, in as many sections as it takes.
+class SectionCutter {
+ public:
+  SectionCutter(EventEncoder& encoder, RingReader::Sink& sink, uint64_t* received, uint32_t thread_serial,
+                uint32_t tsc_shift, size_t max_events)
+      : encoder_(encoder), sink_(sink), received_(received), tsc_shift_(tsc_shift), max_events_(max_events) {
+    header_.thread_serial = thread_serial;
+  }
+  // `last`: the thread's last section, which is kept up to date.
+  void EnterChunk(uint32_t sequence, RingReader::SectionPlace* last) {
+    sequence_ = sequence;
+    last_ = last;
+  }
+  void End() {
+    if (!open_) return;
+    for (uint32_t kind = 0; kind < kKindCount; ++kind) received_[kind] += encoder_.count(static_cast<EventKind>(kind));
+    sink_.OnEvents(header_, encoder_);
+    open_ = false;
+  }
+
+  void Alloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address) {
+    MakeRoom(tsc);
+    encoder_.Alloc(tsc, api, node, size, address);
+  }
+  void Free(uint64_t tsc, uint64_t address) {
+    MakeRoom(tsc);
+    encoder_.Free(tsc, address);
+  }
+  void Realloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address, uint64_t old_address,
+               uint64_t elapsed) {
+    MakeRoom(tsc);
+    encoder_.Realloc(tsc, api, node, size, address, old_address, elapsed);
+  }
+  void Gap(uint64_t tsc, uint32_t kind, uint64_t count, uint64_t bytes) {
+    MakeRoom(tsc);
+    encoder_.Gap(tsc, kind, count, bytes);
+  }
+  void HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64_t address) {
+    MakeRoom(tsc);
+    encoder_.HeapError(tsc, error, node, address);
+  }
+  void Mark(uint64_t tsc, std::string_view text) {
+    MakeRoom(tsc);
+    encoder_.Mark(tsc, text);
+  }
+
+ private:
+  void MakeRoom(uint64_t tsc) {
+    if (!open_ || encoder_.full()) [[unlikely]]
+      NewSection(tsc);
+  }
+  void NewSection(uint64_t tsc) {
+    End();
+    *last_ = {sequence_, last_->sequence == sequence_ ? last_->fragment + 1 : 0};
+    header_.chunk_sequence = last_->sequence;
+    header_.fragment = last_->fragment;
+    encoder_.Start(max_events_, tsc, tsc_shift_);
+    open_ = true;
+  }
+
+  EventEncoder& encoder_;
+  RingReader::Sink& sink_;
+  uint64_t* const received_;
+  const uint32_t tsc_shift_;
+  const size_t max_events_;
+  EventsHeader header_;
+  uint32_t sequence_ = 0;
+  RingReader::SectionPlace* last_ = nullptr;
+  bool open_ = false;
+};
 
 // Names come from the other side: keep what can be shown.
 std::string NameFromWords(uint64_t w0, uint64_t w1) {
@@ -58,10 +138,8 @@ SegmentLayout SegmentLayout::For(uint64_t ring_bytes, uint32_t chunk_bytes, uint
   return layout;
 }
 
-RingReader::RingReader(void* base, const SegmentLayout& layout)
-    : base_(base), layout_(layout), progress_(layout.chunk_count) {
-  words_.reserve(layout.chunk_bytes / 8);
-}
+RingReader::RingReader(void* base, const SegmentLayout& layout, uint32_t tsc_shift)
+    : base_(base), layout_(layout), tsc_shift_(tsc_shift), progress_(layout.chunk_count) {}
 
 ThreadSlot& RingReader::slot(uint32_t index) const {
   return reinterpret_cast<ThreadSlot*>(static_cast<char*>(base_) + layout_.thread_slots_offset)[index];
@@ -119,7 +197,7 @@ uint64_t RingReader::Drain(Take take, uint64_t now_us, Sink& sink) {
     taken += TakeChunk(entry, now_us, sink);
     sink.BetweenChunks();
   }
-  FlushOldBatches(take == Take::kEverything, now_us, sink);
+  EncodeOld(take == Take::kEverything, now_us, sink);
   return taken;
 }
 
@@ -131,7 +209,7 @@ void RingReader::LearnIdentity(uint32_t index, Progress& progress, Sink& sink) {
   progress.tid = header.tid.load(std::memory_order_relaxed);
   progress.sequence = header.sequence.load(std::memory_order_relaxed);
   progress.slot = header.slot.load(std::memory_order_relaxed);
-  progress.tsc = header.first_tsc.load(std::memory_order_relaxed);
+  progress.first_tsc = header.first_tsc.load(std::memory_order_relaxed);
   const std::string name =
       NameFromWords(header.name[0].load(std::memory_order_relaxed), header.name[1].load(std::memory_order_relaxed));
   Thread& known = ThreadOf(progress.thread_serial, sink);
@@ -140,7 +218,7 @@ void RingReader::LearnIdentity(uint32_t index, Progress& progress, Sink& sink) {
   TraceThread thread;
   thread.serial = progress.thread_serial;
   thread.tid = progress.tid;
-  thread.first_tsc = progress.tsc;
+  thread.first_tsc = progress.first_tsc;
   thread.name = name;
   sink.OnThread(std::move(thread));
 }
@@ -149,7 +227,7 @@ RingReader::Thread& RingReader::ThreadOf(uint32_t serial, Sink& sink) {
   const auto found = threads_.find(serial);
   if (found != threads_.end()) return found->second;
   if (threads_.size() >= kMaxRememberedThreads) {  // no honest process has so many threads without retired ones
-    FlushOldBatches(true, 0, sink);
+    EncodeOld(true, 0, sink);
     threads_.clear();
   }
   Thread& thread = threads_[serial];
@@ -159,20 +237,20 @@ RingReader::Thread& RingReader::ThreadOf(uint32_t serial, Sink& sink) {
 
 uint64_t RingReader::TakeChunk(const Ready& ready, uint64_t now_us, Sink& sink) {
   Progress& progress = progress_[ready.chunk];
-  Thread& thread = ThreadOf(progress.thread_serial, sink);
+  const uint32_t serial = progress.thread_serial;  // FreeChunk forgets it
+  Thread& thread = ThreadOf(serial, sink);
   uint64_t taken = 0;
-  if (ready.committed > progress.consumed_bytes && !progress.damaged) {
-    const size_t bytes = ready.committed - progress.consumed_bytes;
-    words_.resize(bytes / 8);
-    std::memcpy(words_.data(),
-                static_cast<const char*>(base_) + layout_.chunks_offset + uint64_t{ready.chunk} * layout_.chunk_bytes +
-                    progress.consumed_bytes,
-                bytes);
+  if (ready.committed > progress.consumed_bytes) {
+    taken = ready.committed - progress.consumed_bytes;
+    const auto* from =
+        reinterpret_cast<const uint64_t*>(static_cast<const char*>(base_) + layout_.chunks_offset +
+                                          uint64_t{ready.chunk} * layout_.chunk_bytes + progress.consumed_bytes);
+    if (thread.words.empty()) thread.since_us = now_us;
+    thread.words.insert(thread.words.end(), from, from + taken / 8);
+    thread.runs.push_back({progress.sequence, progress.consumed_bytes == 0, progress.first_tsc, taken / 8});
+    waiting_words_ += taken / 8;
     progress.consumed_bytes = ready.committed;
     progress.first_waiting_us = 0;
-    Decode(words_.data(), words_.size(), progress, thread, now_us, sink);
-    if (progress.damaged) ++damaged_chunks_;
-    taken = bytes;
   }
   thread.next_sequence = progress.sequence;
   if (ready.state == kChunkClosed) {
@@ -191,162 +269,56 @@ void RingReader::FreeChunk(uint32_t index) {
   header().free_chunks[index / 64].fetch_or(uint64_t{1} << (index % 64), std::memory_order_release);
 }
 
-TraceEvent& RingReader::NewEvent(RecordKind kind, Progress& progress, Thread& thread, uint64_t now_us, Sink& sink) {
-  if (thread.batch.size() >= kBatchEvents) FlushBatch(progress.thread_serial, thread, sink);
-  if (thread.batch.empty()) {
-    thread.batch_sequence = progress.sequence;
-    thread.batch_fragment = progress.fragment++;
-    thread.batch_since_us = now_us;
-  }
-  ++batched_events_;
-  TraceEvent& event = thread.batch.emplace_back();
-  event.kind = kind;
-  event.tsc = progress.tsc;
-  return event;
-}
-
-void RingReader::Decode(const uint64_t* words, size_t count, Progress& progress, Thread& thread, uint64_t now_us,
-                        Sink& sink) {
-  size_t at = 0;
-  // Words of the record at `at`, when that many are there; else the chunk is damaged.
-  const auto have = [&](size_t needed) {
-    if (count - at >= needed) return true;
-    progress.damaged = true;
-    return false;
-  };
-  while (at < count && !progress.damaged) {
-    const uint64_t w0 = words[at];
-    switch (static_cast<RecordKind>(w0 & 15)) {
-      case RecordKind::kPad:
-        ++at;
-        if (w0 != 0) progress.damaged = true;
-        break;
-      case RecordKind::kAlloc: {
-        const uint64_t size = Bits(w0, 8, kSizeBits);
-        const size_t length = size == kSizeEscape ? 3 : 2;
-        if (!have(length)) break;
-        progress.tsc += Bits(words[at + 1], 44, 20);
-        TraceEvent& event = NewEvent(RecordKind::kAlloc, progress, thread, now_us, sink);
-        event.api = static_cast<Api>(Bits(w0, 4, 4));
-        event.node = static_cast<uint32_t>(Bits(w0, 36, kNodeBits));
-        event.address = Address(words[at + 1], 0);
-        event.size = length == 3 ? words[at + 2] : size;
-        ++received_[kKindAlloc];
-        at += length;
-        break;
-      }
-      case RecordKind::kFree: {
-        progress.tsc += Bits(w0, 48, 16);
-        NewEvent(RecordKind::kFree, progress, thread, now_us, sink).address = Address(w0, 4);
-        ++received_[kKindFree];
-        ++at;
-        break;
-      }
-      case RecordKind::kRealloc: {
-        const uint64_t size = Bits(w0, 8, kSizeBits);
-        const size_t length = size == kSizeEscape ? 4 : 3;
-        if (!have(length)) break;
-        progress.tsc += Bits(words[at + 1], 44, 20);
-        TraceEvent& event = NewEvent(RecordKind::kRealloc, progress, thread, now_us, sink);
-        event.api = static_cast<Api>(Bits(w0, 4, 4));
-        event.node = static_cast<uint32_t>(Bits(w0, 36, kNodeBits));
-        event.address = Address(words[at + 1], 0);
-        event.old_address = Address(words[at + 2], 0);
-        event.elapsed = Bits(words[at + 2], 44, 20);
-        event.size = length == 4 ? words[at + 3] : size;
-        ++received_[kKindRealloc];
-        at += length;
-        break;
-      }
-      case RecordKind::kNode:
-        if (!have(2)) break;
-        sink.OnNode({static_cast<uint32_t>(Bits(w0, 4, kNodeBits)), static_cast<uint32_t>(Bits(w0, 32, kNodeBits)),
-                     static_cast<uint32_t>(Bits(w0, 60, 4)), words[at + 1]});
-        at += 2;
-        break;
-      case RecordKind::kTime:
-        progress.tsc = w0 >> 4;
-        ++at;
-        break;
-      case RecordKind::kModule: {
-        const size_t length = Bits(w0, 4, 12);
-        const size_t build_id_bytes = Bits(w0, 16, 8);
-        const size_t path_bytes = Bits(w0, 24, 16);
-        constexpr size_t kFixedWords = 5;
-        if (length < kFixedWords || build_id_bytes + path_bytes > (length - kFixedWords) * 8) {
-          progress.damaged = true;
-          break;
-        }
-        if (!have(length)) break;
-        const char* text = reinterpret_cast<const char*>(words + at + kFixedWords);
-        TraceModule module;
-        module.start = words[at + 1];
-        module.end = words[at + 2];
-        module.load_bias = words[at + 3];
-        module.first_tsc = progress.tsc;
-        module.first_node = static_cast<uint32_t>(words[at + 4]);
-        module.build_id.assign(text, build_id_bytes);
-        module.path.assign(text + build_id_bytes, path_bytes);
-        sink.OnModule(std::move(module));
-        at += length;
-        break;
-      }
-      case RecordKind::kGap: {
-        if (!have(2)) break;
-        TraceEvent& event = NewEvent(RecordKind::kGap, progress, thread, now_us, sink);
-        event.gap_kind = static_cast<uint32_t>(Bits(w0, 4, 4));
-        event.count = w0 >> 8;
-        event.size = words[at + 1];
-        at += 2;
-        break;
-      }
-      case RecordKind::kHeapError: {
-        if (!have(2)) break;
-        progress.tsc += Bits(words[at + 1], 44, 20);
-        TraceEvent& event = NewEvent(RecordKind::kHeapError, progress, thread, now_us, sink);
-        event.count = Bits(w0, 4, 4);
-        event.node = static_cast<uint32_t>(Bits(w0, 36, kNodeBits));
-        event.address = Address(words[at + 1], 0);
-        at += 2;
-        break;
-      }
-      case RecordKind::kMark: {
-        const size_t length = Bits(w0, 4, 12);
-        const size_t bytes = Bits(w0, 16, 16);
-        const size_t text_words = (bytes + 7) / 8;
-        if (length < 1 + text_words) {
-          progress.damaged = true;
-          break;
-        }
-        if (!have(length)) break;
-        progress.tsc += Bits(w0, 32, 32);
-        // The text ends the record, whatever stands between it and word 0.
-        NewEvent(RecordKind::kMark, progress, thread, now_us, sink)
-            .text.assign(reinterpret_cast<const char*>(words + at + length - text_words), bytes);
-        at += length;
-        break;
-      }
-      default:
-        progress.damaged = true;
-        break;
+// Hands out the nodes and modules among a thread's waiting records.
+void RingReader::Scan(Thread& thread, Sink& sink) {
+  NoEvents ignored;
+  for (; thread.scanned_runs < thread.runs.size(); ++thread.scanned_runs) {
+    const Run& run = thread.runs[thread.scanned_runs];
+    if (run.starts) thread.scanned = {run.first_tsc, false};
+    if (!thread.scanned.damaged) {
+      thread.scanned.damaged =
+          !DecodeRecords(thread.words.data() + thread.scanned_words, run.words, &thread.scanned.tsc, ignored, &sink);
     }
+    thread.scanned_words += run.words;
   }
 }
 
-void RingReader::FlushBatch(uint32_t serial, Thread& thread, Sink& sink) {
-  if (thread.batch.empty()) return;
-  batched_events_ -= thread.batch.size();
-  sink.OnEvents(serial, thread.batch_sequence, thread.batch_fragment, thread.batch);
-  thread.batch.clear();  // keeps its memory for the next ones
+// Turns a thread's waiting records into sections.
+void RingReader::Encode(uint32_t serial, Thread& thread, uint64_t now_us, Sink& sink) {
+  // Its events may have stacks that other threads have defined, in records that are still waiting.
+  for (auto& [other_serial, other] : threads_) {
+    if (&other != &thread) Scan(other, sink);
+  }
+  SectionCutter cutter(encoder_, sink, received_, serial, tsc_shift_, thread.words.size());
+  const uint64_t* at = thread.words.data();
+  for (size_t i = 0; i < thread.runs.size(); ++i) {
+    const Run& run = thread.runs[i];
+    if (run.starts) thread.encoded = {run.first_tsc, false};
+    if (!thread.encoded.damaged) {
+      cutter.EnterChunk(run.sequence, &thread.last_section);
+      Sink* tables = i < thread.scanned_runs ? nullptr : &sink;
+      thread.encoded.damaged = !DecodeRecords(at, run.words, &thread.encoded.tsc, cutter, tables);
+      if (thread.encoded.damaged) ++damaged_chunks_;
+    }
+    at += run.words;
+  }
+  cutter.End();
+  waiting_words_ -= thread.words.size();
+  thread.words.clear();  // keeps its memory for the next ones
+  thread.runs.clear();
+  thread.scanned_runs = thread.scanned_words = 0;
+  thread.scanned = thread.encoded;
+  thread.since_us = now_us;
 }
 
-void RingReader::FlushOldBatches(bool all, uint64_t now_us, Sink& sink) {
-  if (batched_events_ >= kAllBatchedEvents) all = true;
+void RingReader::EncodeOld(bool all, uint64_t now_us, Sink& sink) {
+  if (waiting_words_ >= kAllWaitingWords) all = true;
   for (auto& [serial, thread] : threads_) {
-    if (thread.batch.empty()) {
-      thread.batch = std::vector<TraceEvent>();  // idle since the last flush: give the memory back
-    } else if (all || now_us - thread.batch_since_us >= kBatchPatience_us) {
-      FlushBatch(serial, thread, sink);
+    const bool old = now_us - thread.since_us >= kSectionPatience_us;
+    if (!thread.words.empty() && (all || old)) {
+      Encode(serial, thread, now_us, sink);
+    } else if (thread.words.empty() && old && thread.words.capacity() != 0) {
+      thread.words = std::vector<uint64_t>();  // idle: give the memory back
     }
   }
 }
@@ -367,7 +339,7 @@ void RingReader::RetireThread(uint32_t slot_index, uint32_t owner_tid, uint64_t 
     if (!progress_[index].known) LearnIdentity(index, progress_[index], sink);
     TakeChunk({index, kChunkClosed, committed}, now_us, sink);
   }
-  FlushBatch(serial, ThreadOf(serial, sink), sink);
+  if (Thread& thread = ThreadOf(serial, sink); !thread.words.empty()) Encode(serial, thread, now_us, sink);
   threads_.erase(serial);
   // Release, with the acquire of the next owner's CAS: the counters it goes on adding to are as we have left them.
   dead.owner.compare_exchange_strong(owner_tid, kSlotDead, std::memory_order_release, std::memory_order_relaxed);

@@ -3,7 +3,9 @@
 // The process on the other side may be hostile, damaged or dead in the middle of a store. So: the layout comes from
 // the collector's own copy, never from the segment's header; every length is loaded once and clamped; the bytes of a
 // chunk are copied out of the shared memory before anything in them is looked at; a record that does not fit ends its
-// chunk and is counted as damage. Memory held here is bounded by the segment, not by what the segment claims.
+// chunk and is counted as damage. Memory held here has a bound, whatever the segment claims.
+//
+// The copies wait until they fill a section; then they go to the encoder, record by record.
 //
 // Context: collector process, one thread. Must not: touch files, know process ids beyond the numbers in the segment.
 #pragma once
@@ -14,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/event_encoder.h"
 #include "profiler/session.h"
 #include "profiler/trace_writer.h"
 
@@ -45,15 +48,20 @@ struct SessionCounters {
 
 class RingReader {
  public:
+  // Where in a thread's chunks a section begins; fragments count the sections that begin in one chunk.
+  struct SectionPlace {
+    uint32_t sequence = 0, fragment = ~0u;  // the first one has fragment 0
+  };
+
   class Sink {
    public:
     virtual ~Sink() = default;
     virtual void OnNode(TraceStackNode node) = 0;
     virtual void OnModule(TraceModule module) = 0;
     virtual void OnThread(TraceThread thread) = 0;  // first chunk of a thread, or its name changed
-    // Events of one thread in program order; (sequence, fragment) grows from call to call of one thread.
-    virtual void OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment,
-                          std::vector<TraceEvent>& events) = 0;
+    // Events of one thread in program order, whose section is to be finished; (chunk_sequence, fragment) of the header
+    // grows from call to call of one thread. The nodes and modules that the events refer to have been handed out.
+    virtual void OnEvents(const EventsHeader& header, EventEncoder& events) = 0;
     // After each chunk; the place to look after something urgent.
     virtual void BetweenChunks() {}
   };
@@ -63,8 +71,9 @@ class RingReader {
     kEverything,  // the writers are dead, or shall be believed to have stopped
   };
 
-  // `base` is the collector's own mapping of the segment; it stays the caller's.
-  RingReader(void* base, const SegmentLayout& layout);
+  // `base` is the collector's own mapping of the segment; it stays the caller's. Times are handed out in units of
+  // 1 << tsc_shift ticks.
+  RingReader(void* base, const SegmentLayout& layout, uint32_t tsc_shift = 0);
 
   // Takes what is there; frees chunks that are closed and read. Returns the bytes of records taken.
   uint64_t Drain(Take take, uint64_t now_us, Sink& sink);
@@ -84,24 +93,37 @@ class RingReader {
   // What is known about the content of a chunk since it was first seen in use.
   struct Progress {
     bool known = false;
-    bool damaged = false;  // the rest of this chunk is ignored
     uint32_t thread_serial = 0;
     uint32_t tid = 0;
     uint32_t sequence = 0;
     uint32_t slot = 0;
     uint32_t consumed_bytes = 0;
-    uint32_t fragment = 0;
-    uint64_t tsc = 0;
+    uint64_t first_tsc = 0;
     uint64_t first_waiting_us = 0;  // since when data has been waiting; 0: none does
+  };
+  // Consecutive words of one chunk.
+  struct Run {
+    uint32_t sequence = 0;  // of the chunk
+    bool starts = false;    // at the chunk's beginning
+    uint64_t first_tsc = 0;
+    size_t words = 0;
+  };
+  // What is known at some place in the words of a thread.
+  struct Cursor {
+    uint64_t tsc = 0;
+    bool damaged = false;  // the rest of the chunk is ignored
   };
   struct Thread {
     bool ordered = false;        // next_sequence is known
     uint32_t next_sequence = 0;  // of the chunk whose records come next
     std::string name;
-    // Decoded events that wait to become one section, and where in the thread's chunks they begin.
-    uint32_t batch_sequence = 0, batch_fragment = 0;
-    uint64_t batch_since_us = 0;
-    std::vector<TraceEvent> batch;
+    // Copies of records that wait to become sections.
+    std::vector<uint64_t> words;
+    std::vector<Run> runs;
+    size_t scanned_runs = 0, scanned_words = 0;  // their nodes and modules have been handed out already
+    Cursor scanned, encoded;
+    uint64_t since_us = 0;  // words are waiting or, when there are none, missing
+    SectionPlace last_section;
   };
   struct Ready {
     uint32_t chunk, state, committed;
@@ -113,19 +135,19 @@ class RingReader {
 
   void LearnIdentity(uint32_t index, Progress& progress, Sink& sink);
   uint64_t TakeChunk(const Ready& ready, uint64_t now_us, Sink& sink);
-  void Decode(const uint64_t* words, size_t count, Progress& progress, Thread& thread, uint64_t now_us, Sink& sink);
-  TraceEvent& NewEvent(RecordKind kind, Progress& progress, Thread& thread, uint64_t now_us, Sink& sink);
   void FreeChunk(uint32_t index);
   Thread& ThreadOf(uint32_t serial, Sink& sink);
-  void FlushBatch(uint32_t serial, Thread& thread, Sink& sink);
-  void FlushOldBatches(bool all, uint64_t now_us, Sink& sink);
+  void Scan(Thread& thread, Sink& sink);
+  void Encode(uint32_t serial, Thread& thread, uint64_t now_us, Sink& sink);
+  void EncodeOld(bool all, uint64_t now_us, Sink& sink);
 
   void* const base_;
   const SegmentLayout layout_;
+  const uint32_t tsc_shift_;
   std::vector<Progress> progress_;
-  std::vector<uint64_t> words_;  // private copy of a chunk's new records
   std::unordered_map<uint32_t, Thread> threads_;
-  size_t batched_events_ = 0;
+  EventEncoder encoder_;
+  size_t waiting_words_ = 0;  // of all threads
   uint64_t received_[kKindCount] = {};
   uint64_t damaged_chunks_ = 0;
 };

@@ -20,9 +20,8 @@
 namespace tidemark {
 namespace {
 
-// Measured on recorded streams (docs/trace-format.md): without stamps level 3 saves 4 % of the bytes over level 1 for
-// 2 ns an event, with stamps it saves 3 % for 7 ns.
-constexpr int kCompressionLevel = 3, kCompressionLevelStamped = 1;
+// Measured on recorded streams (docs/trace-format.md).
+constexpr int kCompressionLevel = 1;
 constexpr size_t kMinBytesToCompress = 64;    // below that a zstd frame is no smaller
 constexpr size_t kMinBytesBetweenCuts = 256;  // a block costs 3 bytes and an entropy table
 
@@ -73,7 +72,6 @@ std::string Advice(int number) {
 void Payload::StartTable(uint64_t rows) {
   bytes.clear();
   cuts.clear();
-  stamped = false;
   uint8_t varint[kMaxVarintBytes];
   bytes.append(reinterpret_cast<char*>(varint), static_cast<size_t>(PutVarint(varint, rows) - varint));
 }
@@ -156,8 +154,7 @@ bool SectionFile::Compress(const Payload& payload) {
   stored_.resize(sizeof(SectionHeader) + ZSTD_compressBound(raw.size()) + 16 * (payload.cuts.size() + 1));
   ZSTD_outBuffer out = {stored_.data() + sizeof(SectionHeader), stored_.size() - sizeof(SectionHeader), 0};
   ZSTD_CCtx_reset(compressor_, ZSTD_reset_session_only);
-  ZSTD_CCtx_setParameter(compressor_, ZSTD_c_compressionLevel,
-                         payload.stamped ? kCompressionLevelStamped : kCompressionLevel);
+  ZSTD_CCtx_setParameter(compressor_, ZSTD_c_compressionLevel, kCompressionLevel);
   ZSTD_CCtx_setPledgedSrcSize(compressor_, raw.size());
   size_t from = 0;
   for (size_t cut : payload.cuts) {

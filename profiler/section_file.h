@@ -25,8 +25,6 @@ namespace tidemark {
 struct Payload {
   std::string bytes;
   std::vector<size_t> cuts;
-  // Time stamps are half of the bytes where there are any, and a longer search finds nothing in them.
-  bool stamped = false;
 
   void StartTable(uint64_t rows);
   template <typename Column>

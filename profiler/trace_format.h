@@ -12,7 +12,7 @@
 namespace tidemark {
 
 inline constexpr char kTraceMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint16_t kTraceMajor = 1;  // readers refuse another major
+inline constexpr uint16_t kTraceMajor = 2;  // readers refuse another major
 inline constexpr uint16_t kTraceMinor = 0;  // readers accept any minor and skip section types they do not know
 
 struct FileHeader {
@@ -107,26 +107,40 @@ enum class MemoryColumn : uint32_t {  // all zd; all but the first optional
 enum class IndexColumn : uint32_t { kType = 1, kOffset = 2, kSubject = 3 };  // v, zd, v
 
 enum class EventColumn : uint32_t {
-  kHeader = 1,      // v thread serial, v chunk sequence, v fragment, v part, v first tsc, v tsc shift
-  kKind = 2,        // 1 byte per event: RecordKind | Api << 4
-  kTime = 3,        // zd of (tsc - first tsc) >> shift; optional: all zero
-  kSize = 4,        // v per alloc, realloc
-  kNode = 5,        // zd per alloc, realloc, heap error
-  kAddress = 6,     // z per alloc, realloc: difference to the last address of the same size class
-  kOrigin = 7,      // v per free, realloc: how many allocs and reallocs back the block was obtained; 0: see kFar
-  kFar = 8,         // zd per free, realloc whose origin is 0; optional
-  kElapsed = 9,     // v per realloc; optional: all zero
-  kGap = 10,        // per gap: v event kind, v count, v bytes
-  kHeapError = 11,  // per heap error: v error, v address / 16
-  kMark = 12,       // per mark: v length, bytes
+  kHeader = 1,        // v thread serial, v chunk sequence, v fragment, v part, v first tsc, v tsc shift
+  kOp = 2,            // v per event: EventOp, or kFirstShapeOp + number of a shape: an alloc
+  kTime = 3,          // per change of time: v events since the last one, z difference in units; optional
+  kShapeSize = 4,     // v per shape
+  kShapeNode = 5,     // zd per shape
+  kShapeApi = 6,      // 1 byte per shape; optional: all malloc
+  kReallocShape = 7,  // v per realloc: number of its shape
+  kAddress = 8,       // per address that is not as expected: v addresses that were, z difference; optional
+  kOrigin = 9,        // v per free, realloc: how many allocs and reallocs back the block was obtained; 0: see kFar
+  kFar = 10,          // zd per free, realloc whose origin is 0; optional
+  kElapsed = 11,      // v per realloc, in units of time; optional: all zero
+  kGap = 12,          // per gap: v event kind, v count, v bytes
+  kHeapError = 13,    // per heap error: v error, v node, v address / 16
+  kMark = 14,         // per mark: v length, bytes
 };
+
+enum class EventOp : uint8_t {
+  kFree = 0,
+  kRealloc = 1,         // to another address
+  kReallocInPlace = 2,  // the old address is the new one
+  kGap = 3,
+  kHeapError = 4,
+  kMark = 5,
+};
+// Ops from here on are allocs; ops between are for later minor versions. Shapes are numbered in the order in which
+// they first occur in the section.
+inline constexpr uint32_t kFirstShapeOp = 8;
 
 // The header column. (thread_serial, chunk_sequence, fragment, part) orders the sections of a thread.
 struct EventsHeader {
   uint32_t thread_serial = 0, chunk_sequence = 0, fragment = 0;
-  uint32_t part = 0;  // 0, 1, 2...: when one fragment does not fit one section
-  uint64_t first_tsc = 0;
-  uint32_t tsc_shift = 0;  // times are stored in units of 1 << tsc_shift ticks since first_tsc
+  uint32_t part = 0;       // 0, 1, 2...: when one fragment does not fit one section
+  uint64_t first_tsc = 0;  // a multiple of 1 << tsc_shift
+  uint32_t tsc_shift = 0;  // times are stored in units of 1 << tsc_shift ticks
 };
 
 inline constexpr uint32_t kMaxTscShift = 20;
@@ -142,5 +156,12 @@ inline uint32_t SizeClassOf(uint64_t size) {
   const uint32_t top = 63 - static_cast<uint32_t>(__builtin_clzll(words));
   return (top << 2) + static_cast<uint32_t>((words >> (top - 2)) & 3);
 }
+// Distance of neighbouring blocks of a class, in units of 16 bytes.
+inline uint64_t BlockUnits(uint32_t size_class) {
+  if (size_class <= 4) return size_class == 0 ? 1 : size_class;
+  return (((uint64_t{5} + (size_class & 3)) << ((size_class >> 2) - 2)) + 1) / 2;
+}
+// A page of the address predictor: 64 KiB.
+inline constexpr uint32_t kPageUnitBits = 12;
 
 }  // namespace tidemark

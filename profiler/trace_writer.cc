@@ -1,4 +1,4 @@
-// TraceWriter: keeps tables until the next events section needs them, splits what does not fit one section.
+// TraceWriter: keeps tables until the next events section needs them.
 //
 // Columns are coded here for tables and in event_encoder.cc for events; section_file.cc owns the file.
 // Must not: write events before the modules, nodes and threads that were added before them; a trace that is cut off
@@ -20,8 +20,6 @@ constexpr size_t kMaxTableRows = 1u << 16;  // per section
 // Clock and memory samples wait for company, but the first ones are written at once: two clock samples are what it
 // takes to turn ticks into nanoseconds, should the collector be killed.
 constexpr size_t kEagerSamples = 4, kSamplesPerSection = 16;
-// What an event can take besides its text; 65,536 of them fit an events section.
-constexpr size_t kMaxBytesPerEvent = 60;
 
 // One column of a table: codes a field of every row.
 class TableColumns {
@@ -72,7 +70,6 @@ class TraceWriter::Impl {
   void WriteJson(SectionType type, std::string_view json) {
     payload.bytes.assign(json);
     payload.cuts.clear();
-    payload.stamped = false;
     file->Append(type, 0, payload);
   }
 
@@ -170,34 +167,14 @@ class TraceWriter::Impl {
     FlushMemory();
   }
 
-  void WriteEvents(uint32_t thread_serial, uint32_t chunk_sequence, uint32_t fragment,
-                   std::span<const TraceEvent> events) {
+  void WriteEvents(const EventsHeader& header, EventEncoder* events) {
     FlushBeforeEvents();
-    EventsHeader header;
-    header.thread_serial = thread_serial;
-    header.chunk_sequence = chunk_sequence;
-    header.fragment = fragment;
-    header.tsc_shift = tsc_shift;
-    size_t from = 0;
-    while (from < events.size()) {
-      size_t to = from, bytes = 0;
-      while (to < events.size() && to - from < kMaxEventsPerSection) {
-        bytes += kMaxBytesPerEvent + std::min<size_t>(events[to].text.size(), kMaxTextBytes);
-        if (bytes > kMaxEventSectionBytes - 4096) break;
-        to++;
-      }
-      header.first_tsc = events[from].tsc;
-      encoder.Encode(header, events.subspan(from, to - from), &payload);
-      file->Append(SectionType::kEvents, thread_serial, payload);
-      header.part++;
-      from = to;
-    }
+    events->Finish(header, &payload);
+    file->Append(SectionType::kEvents, header.thread_serial, payload);
   }
 
   std::unique_ptr<SectionFile> file;
-  EventEncoder encoder;
   Payload payload;
-  uint32_t tsc_shift = 0;
   std::vector<TraceModule> modules;
   size_t module_bytes = 0;
   std::vector<TraceStackNode> nodes;
@@ -219,8 +196,6 @@ std::unique_ptr<TraceWriter> TraceWriter::Create(const std::string& path, std::s
   if (file == nullptr) return nullptr;
   return std::unique_ptr<TraceWriter>(new TraceWriter(std::make_unique<Impl>(std::move(file))));
 }
-
-void TraceWriter::SetTimeShift(uint32_t bits) { impl_->tsc_shift = std::min(bits, kMaxTscShift); }
 
 void TraceWriter::WriteInfo(std::string_view json) { impl_->WriteJson(SectionType::kInfo, json); }
 
@@ -257,10 +232,7 @@ void TraceWriter::AddMemory(TraceMemory sample) {
   if (impl_->memory.size() >= kMaxTableRows) impl_->FlushMemory();
 }
 
-void TraceWriter::WriteEvents(uint32_t thread_serial, uint32_t chunk_sequence, uint32_t fragment,
-                              const std::vector<TraceEvent>& events) {
-  impl_->WriteEvents(thread_serial, chunk_sequence, fragment, events);
-}
+void TraceWriter::WriteEvents(const EventsHeader& header, EventEncoder* events) { impl_->WriteEvents(header, events); }
 
 void TraceWriter::Flush() { impl_->FlushAll(); }
 

@@ -13,8 +13,11 @@
 #include <vector>
 
 #include "profiler/session.h"
+#include "profiler/trace_format.h"
 
 namespace tidemark {
+
+class EventEncoder;
 
 // One event as it stands in the trace; times in TSC ticks.
 struct TraceEvent {
@@ -61,17 +64,14 @@ class TraceWriter {
   static std::unique_ptr<TraceWriter> Create(const std::string& path, std::string* error);
   ~TraceWriter();
 
-  // Stores times of later events in units of 1 << bits ticks (default 0: exact; at most 20): smaller traces.
-  void SetTimeShift(uint32_t bits);
   void WriteInfo(std::string_view json);
   void AddModule(TraceModule module);      // buffered; flushed before the next events section
   void AddStackNode(TraceStackNode node);  // buffered; flushed before the next events section
   void AddThread(TraceThread thread);      // buffered; the last entry of a serial wins
   void AddClock(TraceClock clock);
   void AddMemory(TraceMemory sample);
-  // One section of consecutive events of one thread: (thread_serial, chunk_sequence, fragment) gives their order.
-  void WriteEvents(uint32_t thread_serial, uint32_t chunk_sequence, uint32_t fragment,
-                   const std::vector<TraceEvent>& events);
+  // One section of consecutive events of one thread, which `events` ends with; the header says whose and which.
+  void WriteEvents(const EventsHeader& header, EventEncoder* events);
   void Flush();  // writes what is buffered
   // Ends the trace: flushes, writes the kEnd and kIndex sections, closes.
   void Finish(std::string_view end_json);

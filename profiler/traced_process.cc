@@ -18,6 +18,9 @@
 namespace tidemark {
 namespace {
 
+// Time in the trace counts in 1024 ticks, 0.2 to 0.5 us: what is below is noise that costs a byte an event. Which of
+// two threads had a block first within such a unit, readers tell from the block (docs/trace-format.md, "Time").
+constexpr uint32_t kTscShift = 10;
 constexpr uint64_t kClockInterval_us = 1'000'000;
 constexpr uint64_t kQuickMemoryInterval_us = 50'000;
 constexpr uint64_t kFullMemoryInterval_us = 100'000;
@@ -69,7 +72,7 @@ TraceSummary SummaryFromJson(const nlohmann::json& json) {
 TracedProcess::TracedProcess(Attached attached, Context context)
     : attached_(std::move(attached)),
       context_(std::move(context)),
-      reader_(attached_.segment->base(), attached_.segment->layout()) {
+      reader_(attached_.segment->base(), attached_.segment->layout(), kTscShift) {
   summary_.pid = pid();
   summary_.bypassed = attached_.bypassed;
   last_poll_us_ = MonotonicNs() / 1000;
@@ -302,17 +305,12 @@ void TracedProcess::OnThread(TraceThread thread) {
   writer_->AddThread(std::move(thread));
 }
 
-void TracedProcess::OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment,
-                             std::vector<TraceEvent>& events) {
+void TracedProcess::OnEvents(const EventsHeader& header, EventEncoder& events) {
   if (writer_ == nullptr) return;
   const uint64_t lost_before = writer_->lost_sections();
-  writer_->WriteEvents(thread_serial, sequence, fragment, events);
+  writer_->WriteEvents(header, &events);
   if (writer_->lost_sections() == lost_before) return;
-  for (const TraceEvent& event : events) {
-    if (event.kind == RecordKind::kAlloc) ++unwritten_[kKindAlloc];
-    if (event.kind == RecordKind::kFree) ++unwritten_[kKindFree];
-    if (event.kind == RecordKind::kRealloc) ++unwritten_[kKindRealloc];
-  }
+  for (uint32_t kind = 0; kind < kKindCount; ++kind) unwritten_[kind] += events.count(static_cast<EventKind>(kind));
   summary_.unwritten = Sum(unwritten_);
 }
 

@@ -85,7 +85,7 @@ class TracedProcess : private RingReader::Sink {
   void OnNode(TraceStackNode node) override;
   void OnModule(TraceModule module) override;
   void OnThread(TraceThread thread) override;
-  void OnEvents(uint32_t thread_serial, uint32_t sequence, uint32_t fragment, std::vector<TraceEvent>& events) override;
+  void OnEvents(const EventsHeader& header, EventEncoder& events) override;
   void BetweenChunks() override;
 
   void WriteInfo();

@@ -1,15 +1,16 @@
 // The payload of one events section -> events, one at a time (docs/trace-format.md, "EVENTS").
 //
-// Holds the raw payload and one address per alloc, not the events: about 15 bytes per malloc/free pair.
+// The addresses are worked out when the section is entered, since that takes tables of some MiB which all threads can
+// share; then a decoder holds the raw payload and 8 bytes an event: about 25 bytes per malloc/free pair.
 // Must not: trust a number in the payload; a section that contradicts itself ends at the contradiction.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "profiler/block_history.h"
 #include "profiler/columns.h"
 #include "profiler/trace_format.h"
 #include "profiler/trace_writer.h"
@@ -21,8 +22,14 @@ bool ParseEventsHeader(std::string_view payload, EventsHeader* header, uint64_t*
 
 class EventDecoder {
  public:
+  // What is only needed while a section is entered.
+  struct Workspace {
+    BlockHistory history;
+    std::vector<uint64_t> obtained;  // addresses / 16 of the allocs and reallocs so far
+  };
+
   // Takes a decoded payload; false when its columns are not sound.
-  bool Start(std::string payload);
+  bool Start(std::string payload, Workspace* workspace);
 
   // The next event; false at the end or when the section contradicts itself (then failed() is true).
   bool Next(TraceEvent* event);
@@ -30,23 +37,37 @@ class EventDecoder {
   const EventsHeader& header() const { return header_; }
   bool failed() const { return failed_; }
   uint64_t events_read() const { return next_; }
-  size_t resident_bytes() const { return payload_.capacity() + obtained_.capacity() * sizeof(uint64_t); }
+  size_t resident_bytes() const {
+    return payload_.capacity() + addresses_.capacity() * sizeof(uint64_t) + shapes_.capacity() * sizeof(Shape);
+  }
 
  private:
-  bool GetObtained(TraceEvent* event);
-  bool GetReleased(uint64_t* address);
-  uint32_t GetNode();
+  struct Shape {
+    uint64_t size;
+    uint32_t node;
+    Api api;
+  };
+  class AddressPass;
+  static constexpr uint64_t kEndless = ~uint64_t{0};
+
+  bool ReadShapes(ColumnCursor sizes, ColumnCursor nodes, ColumnCursor apis, bool has_apis);
+  bool NextTime();
+  bool NextAddress(uint64_t* address);
+  bool SetShape(uint64_t number, TraceEvent* event) const;
   bool Finish();
 
   std::string payload_;
   EventsHeader header_;
   uint64_t count_ = 0, next_ = 0;
   bool failed_ = false;
-  bool has_times_ = false, has_elapsed_ = false;
-  ColumnCursor kinds_, times_, sizes_, nodes_, addresses_, origins_, far_, elapsed_, gaps_, errors_, marks_;
-  uint64_t time_ = 0, last_node_ = 0, last_obtained_ = 0, last_far_ = 0;
-  std::array<uint64_t, kSizeClasses> last_of_class_{};
-  std::vector<uint64_t> obtained_;  // addresses / 16 of allocs and reallocs so far
+  bool has_elapsed_ = false;
+  ColumnCursor ops_, times_, realloc_shapes_, elapsed_, gaps_, errors_, marks_;
+  uint64_t time_ = 0;
+  uint64_t same_time_ = 0;  // events until the time changes
+  std::vector<Shape> shapes_;
+  std::vector<uint64_t> addresses_;  // of the events in their order; a moved block's old one first
+  size_t next_address_ = 0;
+  bool addresses_sound_ = false;
 };
 
 }  // namespace tidemark

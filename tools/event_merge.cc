@@ -40,7 +40,7 @@ void EventMerge::Unload(Stream* stream) {
 bool EventMerge::Load(Stream* stream) {
   std::string payload;
   auto decoder = std::make_unique<EventDecoder>();
-  if (!loader_(places_[stream->at].section, &payload) || !decoder->Start(std::move(payload))) return false;
+  if (!loader_(places_[stream->at].section, &payload) || !decoder->Start(std::move(payload), &workspace_)) return false;
   TraceEvent skipped;
   while (decoder->events_read() < stream->events_read) {
     if (!decoder->Next(&skipped)) return false;

@@ -59,6 +59,7 @@ class EventMerge {
   Complaint complain_;
   size_t resident_limit_;
   size_t resident_bytes_ = 0;
+  EventDecoder::Workspace workspace_;
   std::vector<Stream> streams_;
 };
 

@@ -382,7 +382,7 @@ TEST_F(CollectorTest, NeverOverwritesUnlessTold) {
 }
 
 TEST_F(CollectorTest, AFullDiskIsReportedAndLeavesAReadablePrefix) {
-  constexpr uint64_t kEvents = 60'000;
+  constexpr uint64_t kEvents = 250'000;  // of more than 10 bytes, in sections of 45,000
   const pid_t pid = Fork([&] {
     FakeProducer producer;
     if (!producer.Attach(options_.session_name)) return 1;
@@ -393,7 +393,7 @@ TEST_F(CollectorTest, AFullDiskIsReportedAndLeavesAReadablePrefix) {
     }
     return 0;
   });
-  Start(pid, 300'000);  // more than a segment takes
+  Start(pid, 1'500'000);  // more than a segment takes
   Go();
   const CollectorReport report = WaitAndReport(pid);
   EXPECT_EQ(report.events, kEvents);

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "profiler/session_server.h"
+#include "tests/unit/collected_events.h"
 #include "tests/unit/fake_producer.h"
 
 namespace tidemark {
@@ -18,8 +19,9 @@ struct Captured : RingReader::Sink {
   void OnNode(TraceStackNode node) override { nodes.push_back(node); }
   void OnModule(TraceModule module) override { modules.push_back(module); }
   void OnThread(TraceThread thread) override { threads.push_back(thread); }
-  void OnEvents(uint32_t serial, uint32_t sequence, uint32_t fragment, std::vector<TraceEvent>& more) override {
-    sections.push_back({serial, sequence, fragment});
+  void OnEvents(const EventsHeader& header, EventEncoder& encoder) override {
+    sections.push_back({header.thread_serial, header.chunk_sequence, header.fragment});
+    const std::vector<TraceEvent> more = EventsOf(header, encoder);
     events.insert(events.end(), more.begin(), more.end());
   }
   std::vector<TraceStackNode> nodes;

@@ -16,6 +16,7 @@
 #include "profiler/ring_reader.h"
 #include "profiler/ring_writer.h"
 #include "profiler/session_server.h"
+#include "tests/unit/collected_events.h"
 
 namespace tidemark {
 
@@ -26,12 +27,13 @@ struct Received : RingReader::Sink {
   }
   void OnModule(TraceModule module) override { modules.push_back(std::move(module)); }
   void OnThread(TraceThread thread) override { names[thread.serial] = thread.name; }
-  void OnEvents(uint32_t serial, uint32_t sequence, uint32_t fragment, std::vector<TraceEvent>& more) override {
-    const uint64_t position = uint64_t{sequence} << 32 | fragment;
-    auto& last = positions[serial];
+  void OnEvents(const EventsHeader& header, EventEncoder& encoder) override {
+    const uint64_t position = uint64_t{header.chunk_sequence} << 32 | header.fragment;
+    auto& last = positions[header.thread_serial];
     if (position < last) out_of_order++;
     last = position;
-    auto& all = events[serial];
+    std::vector<TraceEvent> more = EventsOf(header, encoder);
+    auto& all = events[header.thread_serial];
     all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   }
   std::map<uint32_t, TraceStackNode> nodes;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "profiler/event_encoder.h"
 #include "profiler/trace_writer.h"
 #include "tools/trace_reader.h"
 
@@ -64,6 +65,24 @@ class Random {
  private:
   uint64_t state_;
 };
+
+inline void Encode(const TraceEvent& event, EventEncoder* encoder) {
+  switch (event.kind) {
+    case RecordKind::kAlloc:
+      return encoder->Alloc(event.tsc, event.api, event.node, event.size, event.address);
+    case RecordKind::kFree:
+      return encoder->Free(event.tsc, event.address);
+    case RecordKind::kRealloc:
+      return encoder->Realloc(event.tsc, event.api, event.node, event.size, event.address, event.old_address,
+                              event.elapsed);
+    case RecordKind::kGap:
+      return encoder->Gap(event.tsc, event.gap_kind, event.count, event.size);
+    case RecordKind::kHeapError:
+      return encoder->HeapError(event.tsc, event.count, event.node, event.address);
+    default:
+      return encoder->Mark(event.tsc, event.text);
+  }
+}
 
 inline TraceEvent Alloc(uint64_t tsc, uint64_t address, uint64_t size, uint32_t node, Api api = Api::kMalloc) {
   TraceEvent event;
@@ -174,11 +193,27 @@ inline std::vector<TraceEvent> RandomEvents(Random* random, size_t count, bool s
   return events;
 }
 
+// One thread's events as the collector would write them: as many sections as it takes.
+inline void WriteEvents(TraceWriter* writer, uint32_t thread_serial, uint32_t chunk_sequence, uint32_t fragment,
+                        const std::vector<TraceEvent>& events, uint32_t tsc_shift = 0) {
+  EventEncoder encoder;
+  EventsHeader header;
+  header.thread_serial = thread_serial;
+  header.chunk_sequence = chunk_sequence;
+  header.fragment = fragment;
+  for (size_t i = 0; i < events.size();) {
+    encoder.Start(events.size() - i, events[i].tsc, tsc_shift);
+    for (; i < events.size() && !encoder.full(); i++) Encode(events[i], &encoder);
+    writer->WriteEvents(header, &encoder);
+    header.part++;
+  }
+}
+
 // ---- The golden traces.
 
 inline void WriteMinimal(TraceWriter* writer) {
   writer->WriteInfo(R"({"mode":"full"})");
-  writer->WriteEvents(1, 0, 0, {Alloc(1000, 0x7f0000000040, 24, 0), Free(1000, 0x7f0000000040)});
+  WriteEvents(writer, 1, 0, 0, {Alloc(1000, 0x7f0000000040, 24, 0), Free(1000, 0x7f0000000040)});
   writer->Finish(R"({"exit":{"kind":"exited","status":0}})");
 }
 
@@ -194,22 +229,21 @@ inline void WriteEveryKind(TraceWriter* writer) {
   writer->AddStackNode({5, 2, kNodeFramePointer | kNodeSignal, 0x555555555199});
   writer->AddStackNode({6, 5, kNodeTruncated, 0});
   writer->AddMemory({5000, 4096, 2048, 1024, 512, 256, 128, 1 << 30});
-  writer->WriteEvents(1, 0, 0,
-                      {Alloc(1000, 0x7f0000000010, 1, 2), Alloc(1200, 0x7f0000010000, 100000, 5, Api::kAlignedAlloc),
-                       Alloc(1300, 0x7f0000000020, 1, 2, Api::kCalloc), Free(1400, 0x7f0000010000),
-                       Realloc(1500, 0x7f0000000010, 0x7f0000000100, 90, 6, 17), Free(1600, 0x7e0000000000),
-                       Gap(1700, kKindFree, 12, 0), Gap(1700, kKindAlloc, 3, 4096),
-                       BadFree(1800, 0x7f0000000010, 6, HeapError::kDoubleFree), Mark(1900, "phase \"two\"\n\xff")});
+  WriteEvents(writer, 1, 0, 0,
+              {Alloc(1000, 0x7f0000000010, 1, 2), Alloc(1200, 0x7f0000010000, 100000, 5, Api::kAlignedAlloc),
+               Alloc(1300, 0x7f0000000020, 1, 2, Api::kCalloc), Free(1400, 0x7f0000010000),
+               Realloc(1500, 0x7f0000000010, 0x7f0000000100, 90, 6, 17), Free(1600, 0x7e0000000000),
+               Gap(1700, kKindFree, 12, 0), Gap(1700, kKindAlloc, 3, 4096),
+               BadFree(1800, 0x7f0000000010, 6, HeapError::kDoubleFree), Mark(1900, "phase \"two\"\n\xff")});
   writer->AddThread({1, 4711, 1000, "renamed"});
   writer->AddClock({3000, 6000, 1700000000000001000});
-  writer->WriteEvents(1, 0, 1, {Free(2500, 0x7f0000000100)});
+  WriteEvents(writer, 1, 0, 1, {Free(2500, 0x7f0000000100)});
   writer->AddMemory({6000, 8192, 0, 0, 0, 0, 0, 1 << 30});
   writer->Finish(R"({"exit":{"kind":"signaled","signal":9},"lost_sections":0})");
 }
 
 // `with_end`: Finish, or leave it as if the collector had been killed.
 inline void WriteThreads(TraceWriter* writer, uint32_t tsc_shift, bool with_end) {
-  writer->SetTimeShift(tsc_shift);
   writer->WriteInfo(R"({"mode":"full","sample_bytes":0})");
   writer->AddClock({1000000, 1, 1});
   writer->AddClock({1000000000, 499500001, 499500001});
@@ -219,9 +253,9 @@ inline void WriteThreads(TraceWriter* writer, uint32_t tsc_shift, bool with_end)
     Random random(serial);
     const std::vector<TraceEvent> events = RandomEvents(&random, 300, true);
     // The collector meets a thread's chunks in any order.
-    writer->WriteEvents(serial, 1, 0, {events.begin() + 200, events.end()});
-    writer->WriteEvents(serial, 0, 0, {events.begin(), events.begin() + 100});
-    writer->WriteEvents(serial, 0, 1, {events.begin() + 100, events.begin() + 200});
+    WriteEvents(writer, serial, 1, 0, {events.begin() + 200, events.end()}, tsc_shift);
+    WriteEvents(writer, serial, 0, 0, {events.begin(), events.begin() + 100}, tsc_shift);
+    WriteEvents(writer, serial, 0, 1, {events.begin() + 100, events.begin() + 200}, tsc_shift);
   }
   if (with_end) writer->Finish(R"({"exit":{"kind":"exited","status":0}})");
 }

@@ -62,7 +62,7 @@ void ExpectRoundTrip(const std::vector<TraceEvent>& events) {
     writer->AddClock({1, 1, 1});
     // Nodes are known as far as the events go, or the reader would take their stacks away.
     for (uint32_t node = 1; node < 64; node++) writer->AddStackNode({node, 0, 0, node});
-    writer->WriteEvents(7, 0, 0, events);
+    WriteEvents(writer.get(), 7, 0, 0, events);
     writer->Finish("{}");
     EXPECT_EQ(writer->error(), "");
     EXPECT_EQ(writer->lost_sections(), 0u);
@@ -147,6 +147,11 @@ TEST(SizeClass, FollowsTheBinsOfTheAllocatorAndStaysInRange) {
     last = size_class;
   }
   EXPECT_LT(SizeClassOf(kMax64), kSizeClasses);
+  for (uint64_t size = 1; size < 100'000; size++) {
+    const uint64_t bytes = 16 * BlockUnits(SizeClassOf(size));
+    EXPECT_GE(bytes, size);
+    EXPECT_LT(bytes, size + size / 4 + 16) << size;
+  }
 }
 
 TEST(RoundTrip, EveryKind) {
@@ -192,7 +197,7 @@ TEST(RoundTrip, LongMarksAreCut) {
   TemporaryPath path;
   {
     auto writer = MakeWriter(path.str());
-    writer->WriteEvents(1, 0, 0, {Mark(0, std::string(70000, 'x'))});
+    WriteEvents(writer.get(), 1, 0, 0, {Mark(0, std::string(70000, 'x'))});
     writer->Finish("{}");
   }
   auto reader = MustOpen(path.str());
@@ -219,8 +224,7 @@ TEST(RoundTrip, TimesInCoarseUnitsLoseOnlyTheirLowBits) {
   const std::vector<TraceEvent> events = RandomEvents(&random, 500, true);
   {
     auto writer = MakeWriter(path.str());
-    writer->SetTimeShift(5);
-    writer->WriteEvents(1, 0, 0, events);
+    WriteEvents(writer.get(), 1, 0, 0, events, 5);
     writer->Finish("{}");
   }
   auto reader = MustOpen(path.str());
@@ -304,7 +308,9 @@ TEST(Merge, TheMemoryBoundChangesNothingButTime) {
     place.header.first_tsc = events[0].tsc;
     Payload payload;
     EventEncoder encoder;
-    encoder.Encode(place.header, events, &payload);
+    encoder.Start(events.size(), events[0].tsc, 0);
+    for (const TraceEvent& event : events) Encode(event, &encoder);
+    encoder.Finish(place.header, &payload);
     payloads.push_back(payload.bytes);
     places.push_back(place);
   }
@@ -402,7 +408,7 @@ void FillUp(const std::string& path, const std::function<bool()>& limit, const s
     writer->AddClock({1, 1, 1});
     writer->AddClock({2, 2, 2});
     Random random(1);
-    for (uint32_t i = 0; i < 100; i++) writer->WriteEvents(1, i, 0, RandomEvents(&random, 1000, true));
+    for (uint32_t i = 0; i < 100; i++) WriteEvents(writer.get(), 1, i, 0, RandomEvents(&random, 1000, true));
     if (writer->lost_sections() == 0 || writer->lost_sections() >= 100) _exit(2);
     const uint64_t before = writer->bytes_written();
     writer->Finish("{\"lost_sections\":" + std::to_string(writer->lost_sections()) + "}");

@@ -51,12 +51,12 @@ std::string NewerMinor() {
   payload.StartTable(3);
   add(60, "a new column");
   add(1, std::string_view("\x01\x00\x00\x00\x64\x00\x7f\x7f", 8));  // two more header fields
-  add(2, std::string_view("\x01\x0e\x02", 3));                      // alloc, an unknown kind, free
-  add(3, std::string_view("\x00\x14\x02", 3));
+  add(2, std::string_view("\x08\x06\x00", 3));                      // alloc of shape 0, an unknown kind, free
+  add(3, std::string_view("\x01\x14\x00\x02", 4));
   add(4, std::string_view("\x20", 1));
   add(5, std::string_view("\x00", 1));
-  add(6, std::string_view("\x80\x01", 2));
-  add(7, std::string_view("\x01", 1));
+  add(8, std::string_view("\x00\x80\x01", 3));
+  add(9, std::string_view("\x01", 1));
   add(1000, "another");
   file->Append(SectionType::kEvents, 1, payload);
   payload.bytes = "{}";
@@ -161,9 +161,9 @@ TEST(Document, TheHexExampleIsAWholeTrace) {
               writer->WriteInfo(R"({"mode":"full"})");
               writer->AddStackNode({1, 0, 0, 0x401136});
               writer->AddStackNode({2, 1, 0, 0x401150});
-              writer->WriteEvents(1, 0, 0,
-                                  {Alloc(1000, 0x7f0000000040, 24, 2), Alloc(1010, 0x7f0000000060, 24, 2),
-                                   Free(1030, 0x7f0000000040), Free(1030, 0x7e0000000000)});
+              WriteEvents(writer, 1, 0, 0,
+                          {Alloc(1000, 0x7f0000000040, 24, 2), Alloc(1010, 0x7f0000000060, 24, 2),
+                           Free(1030, 0x7f0000000040), Free(1030, 0x7e0000000000)});
               writer->Finish("{}");
             })));
   auto reader = TraceReader::FromMemory(bytes);
