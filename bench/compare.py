@@ -1,8 +1,10 @@
 """What changed between two reports: ./dev bench compare OLD.json NEW.json.
 
 A change is told only if the ranges of the two do not touch and the medians differ by more than a least share; the
-rest is noise. CPU is compared as a ratio to glibc in the same round, so that reports of a busier machine compare, too.
-Must not: measure. Exit status: 0 no tidemark metric grew worse, 1 one did, 2 usage, 3 a report that cannot be read.
+rest is noise. CPU is compared as a ratio to glibc in the same round, so that reports of a busier machine compare, too;
+workloads that were changed in between are left out. Must not: measure.
+
+Exit status: 0 no metric of tidemark grew worse, 1 one did, 2 usage, 3 a report that cannot be read.
 """
 import json
 import sys
@@ -15,7 +17,7 @@ import ratios
 from ratios import Spread
 
 SCHEMA = "tidemark.bench/1"
-SMALLEST_SHARE = {"cpu": 0.03, "user": 0.03, "host_peak": 0.05, "trace bytes per pair": 0.02, "instructions": 0.005,
+SMALLEST_SHARE = {"cpu": 0.03, "host_peak": 0.05, "trace bytes per pair": 0.02, "instructions": 0.005,
                   "cost": 0.15}
 
 
@@ -41,10 +43,9 @@ def metrics_of(report: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], s
     for name, workload in report["workloads"].items():
         glibc = workload["peers"].get("glibc", {}).get("runs", [])
         for peer, series in workload["peers"].items():
-            for metric in ("cpu", "user"):
-                found = ratios.ratio(series["runs"], glibc, metric)
-                if found and peer != "glibc":
-                    yield (f"{name} ({workload['size']})", peer, f"{metric} over glibc"), metric, found
+            found = ratios.ratio(series["runs"], glibc, "cpu")
+            if found and peer != "glibc":
+                yield (f"{name} ({workload['size']})", peer, "cpu over glibc"), "cpu", found
             peak = ratios.spread(ratios.values(series["runs"], "host_peak"))
             if peak and peak.median > 0:
                 yield (f"{name} ({workload['size']})", peer, "peak memory, bytes"), "host_peak", peak
@@ -63,11 +64,16 @@ def metrics_of(report: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], s
                     yield (series["title"], line, f"{series['y']} at {x:,}"), "cost", Spread(y, y, y, 1)
 
 
+def same_work(old: dict[str, Any], new: dict[str, Any], workload: str) -> bool:
+    definitions = [report["workloads"].get(workload, {}).get("definition") for report in (old, new)]
+    return definitions[0] == definitions[1]
+
+
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     before = {key: value for key, _, value in metrics_of(old)}
     found = []
     for key, kind, value in metrics_of(new):
-        if key not in before:
+        if key not in before or not same_work(old, new, key[0].split(" (")[0]):
             continue
         verdict = ratios.change(before[key], value, SMALLEST_SHARE[kind])
         if verdict:
@@ -94,6 +100,9 @@ def render(old: dict[str, Any], new: dict[str, Any]) -> str:
         lines.append("not alike: another processor or another size; what is told below may be the machine's")
     found = changes(old, new)
     compared = {key for key, _, _ in metrics_of(old)} & {key for key, _, _ in metrics_of(new)}
+    other = [name for name in old["workloads"] if name in new["workloads"] and not same_work(old, new, name)]
+    if other:
+        lines.append(f"not compared, because what they do has changed: {', '.join(other)}")
     for change in sorted(found, key=lambda change: (not change.peer.startswith("tidemark"), change.verdict != "worse")):
         lines.append(f"{change.verdict:7} {change.scope}: {change.peer}, {change.metric}: {change.old} -> {change.new}")
     lines.append(f"{len(found)} of {len(compared)} metrics changed beyond noise")

@@ -1,7 +1,8 @@
 """Makes what the real programs read: scripts, documents and a translation unit, the same bytes in every run.
 
 Own inputs, because a benchmark that fetches its inputs cannot be repeated in ten years. `scale` is how much work there
-is, with 1.0 about half a second of glibc's time (the compiler: more). Must not: use anything random but a seeded generator.
+is, with 1.0 about half a second of glibc's time
+(the compiler: more). Must not: use anything random but a seeded generator.
 """
 import json
 import random
@@ -35,8 +36,8 @@ import ast
 import json
 import re
 
-source = "\\n".join(f"def f{{i}}(a, b=[{{i}}, 'x'], *rest, **more):\\n    return {{{{'k{{i}}': a + b[{{i}} % 2], **more}}}}"
-                   for i in range(120))
+function = "def f{{0}}(a, b=[{{0}}, 'x'], *rest, **more):\\n    return {{{{'k{{0}}': a + b[{{0}} % 2], **more}}}}"
+source = "\\n".join(function.format(i) for i in range(120))
 total = 0
 for turn in range({turns}):
     tree = ast.parse(source)
@@ -78,7 +79,7 @@ std::string Print() {{
   std::ostringstream out;
   std::vector<Key> keys;
   for (const auto& [key, values] : table) keys.push_back(key);
-  std::stable_sort(keys.begin(), keys.end(), [](const Key& x, const Key& y) {{ return x.b.size() + {n} < y.b.size(); }});
+  std::stable_sort(keys.begin(), keys.end(), [](const Key& x, const Key& y) {{ return x.b.size() + {n} < y.a; }});
   for (const auto& key : keys) std::visit([&](const auto& v) {{ out << sizeof(v); }}, table[key].front());
   return out.str();
 }}
@@ -108,7 +109,8 @@ def words(source: random.Random, count: int) -> str:
 
 def sql(path: Path, scale: float) -> None:
     rows = int(100_000 * scale)
-    statements = "".join(SQL_STATEMENT.format(factor=i % 7 + 1, row=i * 7919 % rows) for i in range(int(20_000 * scale)))
+    count = int(20_000 * scale)
+    statements = "".join(SQL_STATEMENT.format(factor=i % 7 + 1, row=i * 7919 % rows) for i in range(count))
     path.write_text(SQL.format(rows=rows, joined=rows // 4) + ".output /dev/null\n" + statements, encoding="utf-8")
 
 
@@ -120,7 +122,7 @@ def translation_unit(path: Path, scale: float) -> None:
     """Preprocessed, so that the compiler proper runs alone, on what it would see."""
     source = path.with_suffix(".cc")
     headers = CPP if scale >= 0.25 else "#include <string>\n#include <vector>\n"
-    units = [CPP_UNIT.format(n=n) for n in range(int(scale))]
+    units = [CPP_UNIT.format(n=n) for n in range(int(scale / 2))]
     source.write_text(headers + "".join(units), encoding="utf-8")
     subprocess.run(["g++", "-std=c++20", "-E", "-P", str(source), "-o", str(path)], check=True, capture_output=True)
 

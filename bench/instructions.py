@@ -147,7 +147,8 @@ def differences(golden: dict[str, Any], measured: dict[str, Any]) -> list[str]:
 
 def table(counts: Counts) -> list[str]:
     names = [name for name in ("glibc", "mimalloc", "tidemark") if name in counts]
-    lines = ["| instructions per call | " + " | ".join(names) + " | tidemark adds |", "|---|" + "---|" * (len(names) + 1)]
+    lines = ["| instructions per call | " + " | ".join(names) + " | tidemark adds |",
+             "|---|" + "---|" * (len(names) + 1)]
     for hook in HOOKS:
         values = [counts[name].get(hook) for name in names]
         cells = [f"{value:.1f}" if value is not None else "" for value in values]

@@ -21,6 +21,7 @@ from runs import Failed, Run, cost_of, run_once
 from workloads import Command, Machine
 
 SAMPLE_BYTES = 4096  # so small that sampling is what is measured: one in 64 blocks of 64 bytes
+RING_BYTES = "64M"  # and so much room that nothing is dropped: a sample that is dropped costs less
 
 
 def mimalloc_peer() -> Peer | None:
@@ -74,7 +75,7 @@ def cost_per_event(machine: Machine, tidemark: Tidemark, title: str, x_name: str
 def scale(machine: Machine, tidemark: Tidemark, quick: bool) -> list[dict[str, Any]]:
     rounds = 1 if quick else 3
     million = 1_000_000
-    events = million if quick else 4 * million
+    events = 2 * million if quick else 20 * million
     numbers = [million, 4 * million] if quick else [million, 10 * million, 100 * million]
     threads = [1, 1000] if quick else [1, 10, 100, 1000]
     stacks = [10, 1_000, 100_000] if quick else [10, 100, 1_000, 10_000, 100_000]
@@ -100,15 +101,17 @@ def contention(machine: Machine, tidemark: Tidemark, quick: bool) -> list[dict[s
     if mimalloc is None:
         series["gap"] = "mimalloc, the baseline, is not installed"
         return [series]
-    these = [mimalloc, Peer("sampled", "", tidemark.invoke("sampled", "--sample-bytes", str(SAMPLE_BYTES)))]
-    samples = {}
+    options = ("--sample-bytes", str(SAMPLE_BYTES), "--ring-bytes", RING_BYTES)
+    these = [mimalloc, Peer("sampled", "", tidemark.invoke("sampled", *options))]
+    samples = {"alloc": 0, "dropped": 0}
 
     def count_samples(name: str, folder: Path) -> None:
         if name == "sampled":
             info = tidemark.info(folder / "trace.tmk")
             if not info:
                 raise Failed("the trace is not readable")
-            samples["alloc"] = info["run"]["events"]["alloc"]["observed"]
+            events = info["run"]["events"]
+            samples.update(alloc=events["alloc"]["observed"], dropped=sum(e["dropped"] for e in events.values()))
 
     try:
         start = medians(machine, machine.own("pairs", 1, 64, 1), these, rounds)
@@ -121,7 +124,7 @@ def contention(machine: Machine, tidemark: Tidemark, quick: bool) -> list[dict[s
             line.append([threads, added / count * 1e6])
             program.append([threads, (added - cost["sampled"]["other"] + start["sampled"]["other"]) / count * 1e6])
         series["lines"] = {"all processes": line, "in the program": program}
-        series["samples_of_last"] = samples["alloc"]
+        series["dropped"] = samples["dropped"]
     except Failed as error:
         series["gap"] = str(error)
     return [series]
@@ -131,7 +134,8 @@ def contention(machine: Machine, tidemark: Tidemark, quick: bool) -> list[dict[s
 
 def report_on_ten_million(machine: Machine, tidemark: Tidemark) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, arguments in {"few stacks": ("slots", 10_000_000), "10,000 stacks": ("stacks", 10_000, 10_000_000)}.items():
+    programs = {"few stacks": ("slots", 10_000_000), "10,000 stacks": ("stacks", 10_000, 10_000_000)}
+    for name, arguments in programs.items():
         progress(f"a report on 10 million events, {name}")
         command = machine.own(*arguments)
         folder = fresh_folder(machine, "part-report")

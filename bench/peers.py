@@ -52,7 +52,8 @@ def baseline(command: Command, _folder: Path) -> Invocation:
 
 def preloaded(path: str, **environment: str) -> Callable[[Command, Path], Invocation]:
     return lambda command, folder: Invocation(
-        command.argv, {"LD_PRELOAD": path, **{name: value.format(folder=folder) for name, value in environment.items()}})
+        command.argv,
+        {"LD_PRELOAD": path, **{name: value.format(folder=folder) for name, value in environment.items()}})
 
 
 def preload_peer(name: str, what: str, path: str, package: str, slow: bool = False, **environment: str) -> Peer:
@@ -142,8 +143,8 @@ class Tidemark:
     def invoke(self, mode: str, *options: str) -> Callable[[Command, Path], Invocation]:
         def invocation(command: Command, folder: Path) -> Invocation:
             written = folder / "trace.tmk"
-            argv = [str(self.program), "record", "-q", "--mode", mode, *options, "-o", str(written), "--", *command.argv]
-            return Invocation(argv, written=written)
+            argv = [str(self.program), "record", "-q", "--mode", mode, *options, "-o", str(written), "--"]
+            return Invocation(argv + command.argv, written=written)
         return invocation
 
     def info(self, trace: Path) -> dict[str, Any]:

@@ -24,9 +24,9 @@ def functions_of(text: str) -> list[dict[str, Any]]:
     for line in text.splitlines():
         match = re.match(r"\s*([0-9.]+)%\s+(\S.*?)\s{2,}(\S+)\s+\[(.)\] (.*\S)", line)
         if match:
-            found.append({"percent": float(match[1]), "process": match[2], "module": match[3], "function": match[5],
-                          "kernel": match[4] == "k"})
-    return found[:TOP]
+            function = re.sub(r"(\s+-)+$", "", match[5])  # perf prints columns that it was not asked for
+            found.append({"percent": float(match[1]), "process": match[2], "module": match[3], "function": function})
+    return sorted(found, key=lambda one: -one["percent"])[:TOP]
 
 
 def profile(machine: Machine, tidemark: Tidemark, name: str, size: str, mode: str) -> dict[str, Any]:

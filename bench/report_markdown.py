@@ -36,14 +36,40 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def budget_section(report: dict[str, Any]) -> list[str]:
-    verdicts = report["budgets"]
-    counts = {kind: sum(v["verdict"] == kind for v in verdicts) for kind in (budgets.MET, budgets.MISSED,
-                                                                             budgets.UNKNOWN)}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    """One row per budget, with the workload that is furthest from it."""
+    rows = []
+    for (budget, _), verdicts in grouped(report["budgets"]).items():
+        known = [v for v in verdicts if v.verdict != budgets.UNKNOWN]
+        if not known:
+            rows.append([budget, verdicts[0].limit, "", budgets.UNKNOWN, verdicts[0].note])
+            continue
+        worst = budgets.worst(known)
+        missed = [v for v in known if v.verdict == budgets.MISSED]
+        verdict = budgets.MET if not missed else "**missed**"
+        if len(known) > 1:
+            verdict += f", {len(known)} of {len(known)}" if not missed else f" by {len(missed)} of {len(known)}"
+        others = ", ".join(f"{v.scope} {v.measured.split(' (')[0]}" for v in missed if v is not worst)
+        note = "; ".join(filter(None, [f"also {others}" if others else "", worst.note]))
+        rows.append([budget, worst.limit, f"{worst.measured} ({worst.scope})" if worst.scope else worst.measured,
+                     verdict, note])
+    return ["## Budgets", "", *table(["budget", "limit", "measured, at worst", "verdict", "note"], rows)]
+
+
+def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[budgets.Verdict]]:
+    """By budget; one that has different limits for different workloads is two, unless the limit is made from them."""
+    groups: dict[tuple[str, str], list[budgets.Verdict]] = {}
+    for row in rows:
+        own_limit = "MiB" in row["limit"]
+        groups.setdefault((row["budget"], "" if own_limit else row["limit"]), []).append(budgets.Verdict(**row))
+    return groups
+
+
+def budget_details(report: dict[str, Any]) -> list[str]:
     mark = {budgets.MISSED: "**missed**"}
     rows = [[v["budget"], v["scope"], v["limit"], v["measured"], mark.get(v["verdict"], v["verdict"]), v["note"]]
-            for v in verdicts]
-    return ["## Budgets", "", told + ".", "", *table(["budget", "of", "limit", "measured", "verdict", "note"], rows)]
+            for v in report["budgets"] if v["verdict"] != budgets.UNKNOWN]
+    return ["## Budgets by workload", "",
+            *table(["budget", "of", "limit", "measured", "verdict", "note"], rows)] if rows else []
 
 
 def scenario_section(report: dict[str, Any]) -> list[str]:
@@ -65,10 +91,10 @@ def scenario_section(report: dict[str, Any]) -> list[str]:
     lines = [END_OF_BEGINNING, "", f"Trend against the report of {since}." if since else
              "There is no earlier report of this kind to compare with.", "",
              *table(["scenario", "what", "load", "threads", "verdict", "trend"], rows)]
-    if report["trend"]["changes"]:
+    ours = [c for c in report["trend"]["changes"] if c["peer"] not in report["peers"] or "tidemark" in c["peer"]]
+    if ours:
         lines += table(["change", "of", "peer", "metric", "before", "now"],
-                       [[c["verdict"], c["scope"], c["peer"], c["metric"], c["old"], c["new"]]
-                        for c in report["trend"]["changes"]])
+                       [[c["verdict"], c["scope"], c["peer"], c["metric"], c["old"], c["new"]] for c in ours])
     return lines
 
 
@@ -210,6 +236,7 @@ def render(report: dict[str, Any], drawn: list[tuple[str, str]]) -> str:
         lines += scenario_section(report)
     else:
         lines += [END_OF_BEGINNING, "", "No workload ran.", ""]
+    lines += budget_details(report)
     if drawn:
         lines += ["## Plots", "", *(f"![{title}]({name})" for name, title in drawn), ""]
     counts = report["instructions"].get("counts")

@@ -86,13 +86,15 @@ def measure_workloads(machine: Machine, picked: list[Workload], every: list[Peer
         size = "quick" if quick else "full"
         # What an earlier workload left of its share goes to the later ones.
         share = (deadline - time.monotonic()) / (len(picked) - number) if quick else float("inf")
-        series = measure.measure_workload(machine, workload, peers_for(workload, every, False), size, rounds, share, quick)
+        usual = peers_for(workload, every, False)
+        series = measure.measure_workload(machine, workload, usual, size, rounds, share, quick)
         slow = peers_for(workload, every, True) if not quick else []
         small = measure.measure_workload(machine, workload, slow, "small", min(rounds, SLOW_ROUNDS)) \
             if len(slow) > 1 else {}
         measured[workload.name] = {
             "what": workload.what, "real": workload.real, "load": workload.load, "threads": workload.threads,
-            "size": size, "peers": {name: one.as_json() for name, one in series.items()},
+            "size": size, "definition": workload_table.definition(machine, workload, size),
+            "peers": {name: one.as_json() for name, one in series.items()},
             "small": {name: one.as_json() for name, one in small.items()}}
         glibc = series["glibc"]
         say(f"{workload.name}: " + (f"not run: {glibc.gap}" if glibc.gap else report_markdown.short(series)))

@@ -10,6 +10,9 @@
 namespace {
 
 void MakePairs(unsigned long pairs, size_t size) {
+  // As in any real heap, the page has other blocks: freeing a page's last block is another, longer path.
+  void* neighbour = std::malloc(size);
+  asm volatile("" : "+r"(neighbour) : : "memory");
   for (unsigned long i = 0; i < pairs; i++) {
     char* block = static_cast<char*>(std::malloc(size));
     if (block == nullptr) std::abort();
@@ -17,6 +20,7 @@ void MakePairs(unsigned long pairs, size_t size) {
     *block = static_cast<char>(i);
     std::free(block);
   }
+  std::free(neighbour);
 }
 
 }  // namespace
