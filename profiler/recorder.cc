@@ -116,6 +116,7 @@ ThreadState* ClaimSlot() {
     thread->slot_index = i;
     thread->tid = tid;
     thread->errno_at = __errno_location();
+    thread->until_timed = 1;
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
     slot.serial.store(thread->serial, std::memory_order_relaxed);
     if (thread->serial > 1) stamp_records.store(true, std::memory_order_relaxed);
@@ -148,6 +149,27 @@ void Recorded(ThreadState* thread, EventKind kind) {
   Add(thread->slot->events[kind], 1);
   ReleaseIfOneShot(thread);
 }
+
+// Times one event of many.
+class Timing {
+ public:
+  explicit Timing(ThreadState* thread) : thread_(thread), begin_(--thread->until_timed == 0 ? os::Tsc() : 0) {}
+  ~Timing() {
+    if (begin_ != 0) [[unlikely]]
+      Count();
+  }
+  Timing(const Timing&) = delete;
+
+ private:
+  __attribute__((noinline)) void Count() const {
+    const uint64_t ticks = os::Tsc() - begin_;
+    Add(thread_->slot->timed_ticks, ticks < kTimedTicksLimit ? ticks : kTimedTicksLimit);
+    Add(thread_->slot->timed_events, 1);
+    thread_->until_timed = session.header->mode == static_cast<uint32_t>(Mode::kFull) ? kTimedEvery : 1;
+  }
+  ThreadState* thread_;
+  uint64_t begin_;
+};
 
 inline uint64_t AddressField(const void* block) { return reinterpret_cast<uintptr_t>(block) >> 4 & 0xfffffffffffu; }
 
@@ -212,6 +234,7 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
 }
 
 void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from) {
+  const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
   if (!ReserveWords(thread, 3 + kTimeWords)) return Drop(thread, kKindAlloc, size);
   bool escaped;
@@ -224,6 +247,7 @@ void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const
 }
 
 void OnFree(ThreadState* thread, const void* block) {
+  const Timing timing(thread);
   if (!ReserveWords(thread, 1 + kTimeWords)) return Drop(thread, kKindFree, 0);
   const uint64_t time = TimeField(thread, 0, 16);
   PutWord(thread, static_cast<uint64_t>(RecordKind::kFree) | AddressField(block) << 4 | time << 48);
@@ -232,6 +256,7 @@ void OnFree(ThreadState* thread, const void* block) {
 
 void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* block, size_t size, uint64_t before,
                const UnwindStart& from) {
+  const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
   if (!ReserveWords(thread, 4 + kTimeWords)) return Drop(thread, kKindRealloc, size);
   bool escaped;

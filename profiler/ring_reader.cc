@@ -369,6 +369,8 @@ SessionCounters RingReader::Counters() const {
     sum.rule_misses += s.rule_misses.load(kRelaxed);
     sum.truncated += s.truncated.load(kRelaxed);
     sum.fp_guesses += s.fp_guesses.load(kRelaxed);
+    sum.timed_events += s.timed_events.load(kRelaxed);
+    sum.timed_ticks += s.timed_ticks.load(kRelaxed);
   }
   const SessionHeader& h = header();
   for (uint32_t kind = 0; kind < kKindCount; ++kind) sum.dropped[kind] += h.dropped_no_slot[kind].load(kRelaxed);
@@ -377,6 +379,8 @@ SessionCounters RingReader::Counters() const {
   sum.region_full_bytes = h.region_full_bytes.load(kRelaxed);
   sum.internal_failures = h.internal_failures.load(kRelaxed);
   sum.heap_errors = h.heap_errors.load(kRelaxed);
+  sum.stacks_checked = h.stacks_checked.load(kRelaxed);
+  sum.stacks_wrong = h.stacks_wrong.load(kRelaxed);
   return sum;
 }
 

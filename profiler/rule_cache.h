@@ -48,6 +48,8 @@ class Rule {
   bool cfa_is_rbp() const { return (word_ >> 29 & 1) != 0; }
   uint32_t cfa_offset() const { return static_cast<uint32_t>(word_ >> 12) & (0x3fff << 3); }
   uint32_t bp_below() const { return static_cast<uint32_t>(word_ & 0x7fff) << 3; }
+  // The classic frame: push %rbp; mov %rsp, %rbp.
+  bool keeps_frame_pointer() const { return cfa_is_rbp() && cfa_offset() == 16 && bp_below() == 16; }
   uint64_t word() const { return word_; }
 
  private:

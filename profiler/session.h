@@ -65,6 +65,8 @@ struct alignas(64) SessionHeader {
   std::atomic<uint64_t> dropped_no_slot[kKindCount];  // events of threads that found no thread slot
   std::atomic<uint64_t> internal_failures;            // our own mmap failed; the event was dropped and is counted above
   std::atomic<uint64_t> heap_errors;                  // double or invalid frees that were seen on sampled blocks
+  std::atomic<uint64_t> stacks_checked;               // by a second, full unwind (builds with -Dcheck_unwind=true) ...
+  std::atomic<uint64_t> stacks_wrong;                 // ... and of them different
 
   // Bit i set: chunk i is free. Host clears (acquire: sees the collector's last read of it), collector sets (release).
   alignas(64) std::atomic<uint64_t> free_chunks[256];
@@ -93,8 +95,13 @@ struct alignas(64) ThreadSlot {
   // Events not looked at because they came from inside a hook (a signal handler that allocates while the thread was
   // recording). observed = events + dropped + skipped.
   std::atomic<uint64_t> skipped[kKindCount];
+  // What recording costs: one event in kTimedEvery (sampled mode: each) is timed, without the heap's own work.
+  std::atomic<uint64_t> timed_events;
+  std::atomic<uint64_t> timed_ticks;  // of the TSC, at most kTimedTicksLimit an event
 };
 static_assert(sizeof(ThreadSlot) == 192);
+inline constexpr uint32_t kTimedEvery = 1021;          // prime: falls into step with no loop
+inline constexpr uint64_t kTimedTicksLimit = 1 << 20;  // beyond, the thread was interrupted
 inline constexpr uint32_t kSlotDead = 0xffffffff;
 
 // State of a chunk. Only the host moves free -> open -> closed; only the collector moves closed -> free.
@@ -158,7 +165,17 @@ enum NodeFlags : uint32_t {
   kNodeFramePointer = 1,  // the *next* frame towards the root was found by frame pointer, without CFI: a guess
   kNodeTruncated = 2,     // stands for frames that were left out between leaf and root part (ip 0), or beyond the last
   kNodeSignal = 4,        // ip is an interrupted instruction, not a return address: look it up as it is, not at ip-1
+  kNodeKeepsFrame = 8,    // the next frame was found by frame pointer, which the call frame information says is kept;
+                          // with kNodeFramePointer: by evaluating expressions of the call frame information
 };
+// How the step from a frame to the next one towards the root went.
+enum NodeStep : uint32_t {
+  kStepByRule = 0,  // call frame information, as a rule in the cache
+  kStepGuessed = kNodeFramePointer,
+  kStepByFramePointer = kNodeKeepsFrame,
+  kStepEvaluated = kNodeFramePointer | kNodeKeepsFrame,
+};
+inline NodeStep StepOf(uint32_t flags) { return static_cast<NodeStep>(flags & (kNodeFramePointer | kNodeKeepsFrame)); }
 
 // Which entry point made the event.
 enum class Api : uint32_t {

@@ -62,14 +62,18 @@ uint32_t NextStackNode() { return used.load(std::memory_order_relaxed); }
 
 void PrefetchPath(uint64_t hash) { __builtin_prefetch(&Bucket(hash)); }
 
-StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags) {
+StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags, uint32_t remark) {
   const uint64_t key = (ip & 0xffffffffffffu) << 4 | (flags & 15);
   const uint64_t hash = PathHash(parent.hash, ip, flags);
   std::atomic<uint32_t>& bucket = Bucket(hash);
+  // Looks through the chain from `from` up to, without, `end`.
+  const auto find = [key, &parent](uint32_t from, uint32_t end) {
+    uint32_t n = from;
+    while (n != end && n != 0 && (nodes[n].key != key || nodes[n].parent != parent.node)) n = nodes[n].next;
+    return n != end ? n : 0;
+  };
   uint32_t head = bucket.load(std::memory_order_acquire);
-  for (uint32_t n = head; n != 0; n = nodes[n].next) {
-    if (nodes[n].key == key && nodes[n].parent == parent.node) return {n, hash};
-  }
+  if (const uint32_t found = find(head, 0); found != 0) return {found, hash};
   if (!ReserveWords(thread, 2)) return {};
   const uint32_t number = used.fetch_add(1, std::memory_order_relaxed);
   if (number >= kCapacity) {
@@ -80,13 +84,17 @@ StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip,
   nodes[number].key = key;
   nodes[number].parent = parent.node;
   PutWord(thread, static_cast<uint64_t>(RecordKind::kNode) | uint64_t{number} << 4 | uint64_t{parent.node} << 32 |
-                      uint64_t{flags & 15} << 60);
+                      uint64_t{(flags | remark) & 15} << 60);
   PutWord(thread, ip);
   Commit(thread);
   // Release: whoever reads the number from the bucket sees the node, and its definition is already in the ring.
-  do {
+  // Acquire: pairs with that release of another thread, which may have been first; then ours stays unused.
+  for (;;) {
+    const uint32_t seen = head;
     nodes[number].next = head;
-  } while (!bucket.compare_exchange_weak(head, number, std::memory_order_release, std::memory_order_relaxed));
+    if (bucket.compare_exchange_weak(head, number, std::memory_order_release, std::memory_order_acquire)) break;
+    if (const uint32_t found = find(head, seen); found != 0) return {found, hash};
+  }
   return {number, hash};
 }
 

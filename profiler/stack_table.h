@@ -33,7 +33,7 @@ inline uint64_t PathHash(uint64_t parent, uintptr_t ip, uint32_t flags) {
 void PrefetchPath(uint64_t hash);
 
 // The path that goes on from `parent` to `ip`; creates and publishes its node when it is new. Node 0: no room in the
-// ring or the table.
-StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags);
+// ring or the table. `remark`: flags that are published, but do not tell one node from another.
+StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip, uint32_t flags, uint32_t remark = 0);
 
 }  // namespace tidemark

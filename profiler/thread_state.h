@@ -71,6 +71,7 @@ struct ThreadState {
   ChunkHeader* chunk;
   uint64_t last_tsc;
   uint64_t last_tick;
+  uint32_t until_timed;  // events until one is timed, itself included
   bool one_shot;  // too many threads for the pool: give the chunk back after every event
   bool stalled;   // the last wait for a chunk timed out; do not wait again until one is free
 

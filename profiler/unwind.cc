@@ -7,6 +7,7 @@
 #include "profiler/ring_writer.h"
 #include "profiler/rule_cache.h"
 #include "profiler/stack_table.h"
+#include "profiler/unwind_check.h"
 
 namespace tidemark {
 
@@ -20,17 +21,6 @@ constexpr uint32_t kMaxFrames = kLeafFrames + kRootFrames;        // longest sta
 constexpr uint32_t kMaxSteps = 1u << 20;                          // then give up looking for the root
 
 enum class Walk { kStepped, kEnded, kLost };
-
-// JITs keep frame pointers almost without exception, and code outside of every module is a JIT's. False: bp does not
-// look like a frame pointer, or what it points at cannot be read.
-bool StepByFramePointer(StackReader* stack, CfiRegisters* at) {
-  constexpr uintptr_t kLargestFrame = 16 << 20;
-  uintptr_t bp, ip;
-  if (at->bp < at->sp || at->bp - at->sp > kLargestFrame) return false;
-  if (!stack->Read(at->bp, &bp) || !stack->Read(at->bp + 8, &ip)) return false;
-  *at = {ip, at->bp + 16, bp};
-  return true;
-}
 
 // The loader's entry code has no call frame information, and needs none: the kernel started the process there.
 bool IsProcessEntry(uintptr_t sp) { return sp <= process_entry_sp && process_entry_sp - sp <= 32; }
@@ -227,9 +217,15 @@ class Walker {
     return at_.ip == 0 ? Walk::kEnded : Walk::kStepped;
   }
 
+  static uint32_t StepFlags(const StackFrame& frame) {
+    if (!IsPlain(frame)) return kStepEvaluated;
+    const Rule rule = CachedRule(frame.ip);
+    return rule.IsFrameFor(frame.ip) && rule.keeps_frame_pointer() ? kStepByFramePointer : kStepByRule;
+  }
+
   // The same as ExtendPath() for a node that `entry` does not know yet.
   __attribute__((noinline)) StackPath NameSlowly(const StackPath& parent, const StackFrame& frame, KnownNode* entry) {
-    const StackPath path = ExtendPath(thread_, parent, frame.ip, frame.flags & 15);
+    const StackPath path = ExtendPath(thread_, parent, frame.ip, frame.flags & 15, StepFlags(frame));
     if (path.node == 0 || entry == nullptr) return path;
     *entry = {frame.ip, parent.node, path.node};
     if (++frames_->known_misses >> frames_->known_bits >= kMissesToGrow) GrowKnownNodes(frames_);
@@ -421,6 +417,15 @@ class Walker {
 
 }  // namespace
 
+bool StepByFramePointer(StackReader* stack, CfiRegisters* at) {
+  constexpr uintptr_t kLargestFrame = 16 << 20;
+  uintptr_t bp, ip;
+  if (at->bp < at->sp || at->bp - at->sp > kLargestFrame) return false;
+  if (!stack->Read(at->bp, &bp) || !stack->Read(at->bp + 8, &ip)) return false;
+  *at = {ip, at->bp + 16, bp};
+  return true;
+}
+
 bool ResetUnwinder() { return ResetRules(LoaderGeneration()); }
 
 uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
@@ -436,7 +441,11 @@ uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
       GrowKnownNodes(&frames);
     }
   }
-  return Walker(thread, start).Run();
+  const uint32_t node = Walker(thread, start).Run();
+#ifdef TIDEMARK_CHECK_UNWIND
+  CheckUnwind(thread, start, node);
+#endif
+  return node;
 }
 
 }  // namespace tidemark

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 
+#include "profiler/cfi.h"
 #include "profiler/thread_state.h"
 
 namespace tidemark {
@@ -29,6 +30,10 @@ extern uintptr_t process_entry_sp;
 // Starts with an empty rule cache; false: no memory. Call it for each new session, since modules are published when
 // their first rule is looked up.
 bool ResetUnwinder();
+
+// One step in code outside of every module, which is a JIT's: JITs keep frame pointers almost without exception. False:
+// bp does not look like a frame pointer, or what it points at cannot be read.
+bool StepByFramePointer(StackReader* stack, CfiRegisters* at);
 
 // The stack's number, 0 when it could not be stored.
 uint32_t TakeStack(ThreadState* thread, const UnwindStart& start);

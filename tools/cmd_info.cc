@@ -9,6 +9,7 @@
 #include "tools/loaded_trace.h"
 #include "tools/model_json.h"
 #include "tools/text_table.h"
+#include "tools/unwind_levels.h"
 
 namespace tidemark {
 namespace {
@@ -68,6 +69,21 @@ std::vector<ThreadLine> Threads(const LoadedTrace& trace) {
   return lines;
 }
 
+Json LevelsJson(const UnwindLevels& levels) {
+  return {{"by_rule", levels.by_rule},
+          {"by_frame_pointer", levels.by_frame_pointer},
+          {"evaluated", levels.evaluated},
+          {"guessed", levels.guessed}};
+}
+
+Json CostJson(const OwnCost& cost) {
+  return {{"timed_events", cost.timed_events},
+          {"ns_per_event", cost.timed_events == 0 ? Json(nullptr) : Json(cost.ns_per_event)},
+          {"hooks_ns", cost.timed_events == 0 ? Json(nullptr) : Json(static_cast<uint64_t>(cost.hooks_ns))},
+          {"collector_cpu_us", cost.collector_cpu_us},
+          {"bytes_written", cost.bytes_written}};
+}
+
 Json InfoJson(const LoadedTrace& trace, const std::string& file) {
   Json json = {
       {"schema", "tidemark.info/1"},
@@ -78,7 +94,8 @@ Json InfoJson(const LoadedTrace& trace, const std::string& file) {
       {"totals", TotalsJson(*trace.model, trace.facts)},
       {"nodes", trace.reader->nodes().empty() ? 0 : trace.reader->nodes().size() - 1},
       {"stacks", trace.model->stacks().size()},
-      {"collector_cpu_us", trace.facts.collector_cpu_us},
+      {"collector_cpu_us", trace.facts.cost.collector_cpu_us},
+      {"cost", CostJson(trace.facts.cost)},
       {"max_rss", MaxRss(*trace.reader)},
       {"memory_samples", trace.reader->memory().size()},
       {"threads", Json::array()},
@@ -88,6 +105,7 @@ Json InfoJson(const LoadedTrace& trace, const std::string& file) {
     json["threads"].push_back(
         {{"serial", thread.serial}, {"tid", thread.tid}, {"name", thread.name}, {"events", thread.events}});
   }
+  const std::vector<UnwindLevels> levels = UnwindLevelsOf(*trace.reader, *trace.names);
   for (size_t i = 0; i < trace.reader->modules().size(); ++i) {
     const TraceModule& module = trace.reader->modules()[i];
     const ModuleSymbols symbols = trace.names->SymbolsOf(i);
@@ -95,10 +113,25 @@ Json InfoJson(const LoadedTrace& trace, const std::string& file) {
                                {"build_id", HexText(module.build_id)},
                                {"start", module.start},
                                {"end", module.end},
+                               {"frames", LevelsJson(levels[i])},
                                {"symbols", NameOf(symbols.source)},
                                {"reason", symbols.reason}});
   }
+  json["frames_outside_of_modules"] = LevelsJson(levels.back());
   return json;
+}
+
+std::string OwnCostText(const OwnCost& cost) {
+  if (cost.bytes_written == 0) return "not known: the trace has no end";
+  std::string text;
+  if (cost.timed_events != 0) {
+    text = fmt::format("about {} in the hooks ({:.0f} ns per event, {} timed), ",
+                       HumanDuration(static_cast<int64_t>(cost.hooks_ns)), cost.ns_per_event,
+                       HumanCount(cost.timed_events));
+  }
+  return text + fmt::format("{} of CPU in the collector, {} written",
+                            HumanDuration(static_cast<int64_t>(cost.collector_cpu_us) * 1000),
+                            HumanBytes(static_cast<double>(cost.bytes_written)));
 }
 
 std::string InfoText(const LoadedTrace& trace, const std::string& file, const TextStyle& style) {
@@ -133,9 +166,11 @@ std::string InfoText(const LoadedTrace& trace, const std::string& file, const Te
     line("memory", fmt::format("largest RSS {}, {} samples", HumanBytes(static_cast<double>(MaxRss(*trace.reader))),
                                HumanCount(trace.reader->memory().size())));
   }
-  if (facts.collector_cpu_us != 0) {
-    line("collector", fmt::format("{} of CPU", HumanDuration(static_cast<int64_t>(facts.collector_cpu_us) * 1000)));
+  if (facts.unwinding && facts.unwinding->checked != 0) {
+    line("check", fmt::format("{} stacks unwound twice, {} of them differently", HumanCount(facts.unwinding->checked),
+                              HumanCount(facts.unwinding->wrong)));
   }
+  line("own cost", OwnCostText(facts.cost));
   if (facts.foreign_frees != 0)
     line("foreign", fmt::format("{} frees of other allocators' blocks", HumanCount(facts.foreign_frees)));
   if (facts.internal_failures != 0) {
@@ -158,13 +193,28 @@ std::string InfoText(const LoadedTrace& trace, const std::string& file, const Te
   }
   out += "\n" + threads.Render(style);
 
-  TextTable modules({{"symbols", Align::kLeft}, {"build-id", Align::kLeft}, {"module", Align::kLeft, true}});
+  // Of the different frames: those whose caller was found by a rule, by a frame pointer, by evaluating expressions, by
+  // a guess.
+  TextTable modules({{"symbols", Align::kLeft},
+                     {"by rule"},
+                     {"by rbp"},
+                     {"evaluated"},
+                     {"guessed"},
+                     {"build-id", Align::kLeft},
+                     {"module", Align::kLeft, true}});
+  const std::vector<UnwindLevels> levels = UnwindLevelsOf(*trace.reader, *trace.names);
+  const auto add_module = [&modules](const char* symbols, const UnwindLevels& level, const std::string& id,
+                                     const std::string& path) {
+    modules.AddRow({symbols, HumanCount(level.by_rule), HumanCount(level.by_frame_pointer), HumanCount(level.evaluated),
+                    HumanCount(level.guessed), id, path});
+  };
   for (size_t i = 0; i < trace.reader->modules().size(); ++i) {
     const TraceModule& module = trace.reader->modules()[i];
     const ModuleSymbols symbols = trace.names->SymbolsOf(i);
-    modules.AddRow({NameOf(symbols.source), HexText(module.build_id), module.path});
+    add_module(NameOf(symbols.source), levels[i], HexText(module.build_id).substr(0, 12), module.path);
     if (!symbols.reason.empty()) modules.AddNote("   " + symbols.reason);
   }
+  if (levels.back().frames() != 0) add_module("", levels.back(), "", "[outside of every module]");
   out += "\n" + modules.Render(style);
   return out;
 }

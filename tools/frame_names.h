@@ -50,6 +50,9 @@ class FrameNames {
   size_t frame_count() const { return frames_.size(); }
   // "file.cc:12", "" when unknown; the file without directories.
   std::string PlaceOf(uint32_t frame) const;
+  static constexpr uint32_t kNoModule = 0xffffffff;
+  // Index into reader.modules() of the module that the node's frame is in, or kNoModule.
+  uint32_t ModuleOf(uint32_t node) const { return ModuleAt(PcOf(reader_.nodes()[node]), node); }
   // Where the names of TraceReader::modules()[module] come from. Opens its debug file: ask only where it is shown.
   ModuleSymbols SymbolsOf(size_t module) const;
 
@@ -62,7 +65,6 @@ class FrameNames {
     uint32_t first = 0, count = 0;  // in pool_; count 0: not resolved yet
   };
 
-  static constexpr uint32_t kNoModule = 0xffffffff;
   uint32_t ModuleAt(uint64_t pc, uint32_t node) const;
   uint64_t PcOf(const TraceStackNode& node) const;
   NodeFrames FramesOf(uint32_t node);

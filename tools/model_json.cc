@@ -64,7 +64,9 @@ Json RunJson(const HeapModel& model, const RunFacts& facts) {
                  {"frames_walked", facts.unwinding->frames_walked},
                  {"frames_reused", facts.unwinding->frames_reused},
                  {"rule_misses", facts.unwinding->rule_misses},
-                 {"frame_pointer_guesses", facts.unwinding->fp_guesses}};
+                 {"frame_pointer_guesses", facts.unwinding->fp_guesses},
+                 {"checked", facts.unwinding->checked},
+                 {"wrong", facts.unwinding->wrong}};
   }
   Json ending;
   if (facts.complete) {

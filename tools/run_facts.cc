@@ -39,6 +39,22 @@ std::string Quoted(const std::string& word) {
   return quoted + "'";
 }
 
+OwnCost CostOf(const json& info, const json& end, uint64_t events) {
+  OwnCost cost;
+  cost.collector_cpu_us = Number(Child(end, "collector"), "cpu_us");
+  cost.bytes_written = Number(Child(end, "collector"), "bytes_written");
+  cost.timed_events = Number(Child(end, "hooks"), "timed_events");
+  const uint64_t ns_before = Number(info, "start_monotonic_ns"), ns_after = Number(end, "end_monotonic_ns");
+  const uint64_t ticks_before = Number(info, "start_tsc"), ticks_after = Number(end, "end_tsc");
+  if (cost.timed_events == 0 || ns_after <= ns_before || ticks_after <= ticks_before) return cost;
+  const double ns_per_tick =
+      static_cast<double>(ns_after - ns_before) / static_cast<double>(ticks_after - ticks_before);
+  cost.ns_per_event = static_cast<double>(Number(Child(end, "hooks"), "timed_ticks")) * ns_per_tick /
+                      static_cast<double>(cost.timed_events);
+  cost.hooks_ns = cost.ns_per_event * static_cast<double>(events);
+  return cost;
+}
+
 }  // namespace
 
 const char* NameOf(Mode mode) { return mode == Mode::kSampled ? "sampled" : "full"; }
@@ -94,6 +110,10 @@ std::string RunFacts::UnwindText() const {
   if (unwinding->fp_guesses != 0) {
     text += fmt::format(", {} frames guessed by frame pointer", HumanCount(unwinding->fp_guesses));
   }
+  if (unwinding->wrong != 0) {
+    text += fmt::format(", {} of {} WRONG by a second unwind", HumanCount(unwinding->wrong),
+                        HumanCount(unwinding->checked));
+  }
   return text;
 }
 
@@ -136,7 +156,8 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
     if (const json& unwind = Child(end, "unwind"); unwind.is_object()) {
       facts.unwinding =
           Unwinding{Number(unwind, "stacks"),        Number(unwind, "truncated"),   Number(unwind, "frames_walked"),
-                    Number(unwind, "frames_reused"), Number(unwind, "rule_misses"), Number(unwind, "fp_guesses")};
+                    Number(unwind, "frames_reused"), Number(unwind, "rule_misses"), Number(unwind, "fp_guesses"),
+                    Number(unwind, "checked"),       Number(unwind, "wrong")};
     }
     facts.exact_allocated_bytes = Number(end, "allocated_bytes");
     facts.foreign_frees = Number(end, "foreign_frees");
@@ -144,7 +165,7 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
     facts.region_full_bytes = Number(Child(end, "region_full"), "bytes");
     facts.internal_failures = Number(end, "internal_failures");
     facts.heap_errors = Number(end, "heap_errors");
-    facts.collector_cpu_us = Number(Child(end, "collector"), "cpu_us");
+    facts.cost = CostOf(info, end, facts.all_events().recorded);
   }
   return facts;
 }

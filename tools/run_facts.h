@@ -27,7 +27,18 @@ struct Conservation {
 
 struct Unwinding {
   uint64_t stacks = 0, truncated = 0, frames_walked = 0, frames_reused = 0, rule_misses = 0, fp_guesses = 0;
-  bool perfect() const { return truncated == 0 && fp_guesses == 0; }
+  // Builds that take every stack twice (-DTIDEMARK_CHECK_UNWIND): how many, and how many differed.
+  uint64_t checked = 0, wrong = 0;
+  bool perfect() const { return truncated == 0 && fp_guesses == 0 && wrong == 0; }
+};
+
+// What the profiler itself cost.
+struct OwnCost {
+  uint64_t timed_events = 0;      // events whose recording was timed
+  double ns_per_event = 0;        // their mean, in the hooks, without the heap's own work
+  double hooks_ns = 0;            // estimate for all events
+  uint64_t collector_cpu_us = 0;  // user and system
+  uint64_t bytes_written = 0;
 };
 
 struct RunFacts {
@@ -44,7 +55,7 @@ struct RunFacts {
   std::optional<Unwinding> unwinding;
   uint64_t exact_allocated_bytes = 0;  // counted, not estimated, by the sampler; 0: unknown
   uint64_t foreign_frees = 0, region_full_count = 0, region_full_bytes = 0, internal_failures = 0, heap_errors = 0;
-  uint64_t collector_cpu_us = 0;
+  OwnCost cost;
 
   Conservation all_events() const;
   std::string CommandText() const;  // "./prog 'an argument'"; the executable when the command is not known
