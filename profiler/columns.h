@@ -20,22 +20,31 @@ inline uint64_t UnZigZag(uint64_t value) { return (value >> 1) ^ (0 - (value & 1
 inline constexpr size_t kMaxVarintBytes = 10;
 
 // Stores a varint at `out` (kMaxVarintBytes of room), returns the end.
-inline uint8_t* PutVarint(uint8_t* out, uint64_t value) {
+template <typename Byte>
+Byte* PutVarint(Byte* out, uint64_t value) {
+  // One byte or two, without a branch: which of them it is nobody can predict, and more are rare.
+  if (value < 0x4000) [[likely]] {
+    const uint64_t two = value >= 0x80;
+    out[0] = static_cast<Byte>(value | two << 7);
+    out[1] = static_cast<Byte>(value >> 7);
+    return out + 1 + two;
+  }
   while (value >= 0x80) {
-    *out++ = static_cast<uint8_t>(value | 0x80);
+    *out++ = static_cast<Byte>(value | 0x80);
     value >>= 7;
   }
-  *out++ = static_cast<uint8_t>(value);
+  *out++ = static_cast<Byte>(value);
   return out;
 }
 
-// A column while it is written.
+// A column while it is written. Its bytes are char8_t because stores through that type, unlike those through uint8_t,
+// cannot change other objects: a compiler that must fear so reloads everything after every byte.
 class ColumnBuilder {
  public:
   void Clear() { end_ = bytes_.get(); }
   // Makes room for `count` values; every value put must have had its room made.
   void Reserve(size_t count) { ReserveBytes(count * kMaxVarintBytes); }
-  void PutByte(uint8_t byte) { *end_++ = byte; }
+  void PutByte(uint8_t byte) { *end_++ = static_cast<char8_t>(byte); }
   void Put(uint64_t value) { end_ = PutVarint(end_, value); }
   void PutSigned(uint64_t value) { Put(ZigZag(value)); }
   // Makes its own room.
@@ -56,15 +65,15 @@ class ColumnBuilder {
     if (static_cast<size_t>(limit_ - end_) >= count) return;
     const size_t size = used(), capacity = std::max(size + count, 2 * size);
     // Not a vector: it would touch the memory of every value that might come.
-    auto bytes = std::make_unique_for_overwrite<uint8_t[]>(capacity);
+    auto bytes = std::make_unique_for_overwrite<char8_t[]>(capacity);
     end_ = std::copy(bytes_.get(), end_, bytes.get());
     bytes_ = std::move(bytes);
     limit_ = bytes_.get() + capacity;
   }
 
-  std::unique_ptr<uint8_t[]> bytes_;
-  uint8_t* end_ = nullptr;
-  uint8_t* limit_ = nullptr;
+  std::unique_ptr<char8_t[]> bytes_;
+  char8_t* end_ = nullptr;
+  char8_t* limit_ = nullptr;
 };
 
 // A column while it is read. After a failure (end reached, varint too long) everything reads as 0 and ok() is false.

@@ -17,38 +17,39 @@ static_assert(kMaxEvents < kMaxEventsPerSection);
 }  // namespace
 
 void EventEncoder::Start(size_t events, uint64_t first_tsc, uint32_t tsc_shift) {
-  // A moved block counts twice (see Realloc), so that `events` bounds the addresses, too.
   events = std::min<size_t>(events, kMaxEvents) + 2;
-  history_.Start(events);
-  shapes_.Start(events);
+  lists_.Start(events);
+  origins_.Start(events);
+  shapes_.Start();
   first_tsc_ = (first_tsc >> tsc_shift) << tsc_shift;
   tsc_shift_ = tsc_shift;
   room_ = kMaxEvents - 1;
   events_ = 0;
-  std::fill(std::begin(counts_), std::end(counts_), 0);
-  shape_count_ = last_shape_node_ = 0;
-  obtained_ = 0;
+  reallocs_ = others_ = 0;
+  size_classes_.clear();
+  last_shape_node_ = 0;
   last_time_ = first_tsc >> tsc_shift;
   last_far_ = 0;
   same_time_ = hits_ = 0;
   any_elapsed_ = any_shape_api_ = false;
   for (ColumnBuilder* column : {&header_, &ops_, &times_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_,
-                                &addresses_, &origins_, &far_, &elapsed_, &gaps_, &errors_, &marks_}) {
+                                &addresses_, &origin_column_, &far_, &elapsed_, &gaps_, &errors_, &marks_}) {
     column->Clear();
   }
   for (ColumnBuilder* column :
-       {&ops_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_, &origins_, &far_, &elapsed_}) {
+       {&ops_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_, &origin_column_, &far_, &elapsed_}) {
     column->Reserve(events);
   }
   for (ColumnBuilder* column : {&times_, &addresses_}) column->Reserve(2 * events);
 }
 
-void EventEncoder::PutShape(uint32_t api, uint32_t node, uint64_t size) {
-  shape_sizes_.Put(size);
-  shape_nodes_.PutSigned(uint64_t{node} - last_shape_node_);
-  last_shape_node_ = node;
-  shape_apis_.PutByte(static_cast<uint8_t>(api));
-  any_shape_api_ |= api != 0;
+void EventEncoder::PutShape(const Shape& shape) {
+  size_classes_.push_back(SizeClassOf(shape.size));
+  shape_sizes_.Put(shape.size);
+  shape_nodes_.PutSigned(uint64_t{shape.node} - last_shape_node_);
+  last_shape_node_ = shape.node;
+  shape_apis_.PutByte(static_cast<uint8_t>(shape.api));
+  any_shape_api_ |= shape.api != 0;
 }
 
 void EventEncoder::Realloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address, uint64_t old_address,
@@ -58,23 +59,24 @@ void EventEncoder::Realloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, 
   // In units of time, such that it leads back to the stamp that the release would have had.
   elapsed_.Put((tsc >> tsc_shift_) - ((tsc - elapsed) >> tsc_shift_));
   any_elapsed_ |= elapsed != 0;
-  realloc_shapes_.Put(ShapeOf(api, node, size));
-  counts_[kKindRealloc]++;
+  const uint32_t shape = ShapeOf(api, node, size);
+  realloc_shapes_.Put(shape);
+  reallocs_++;
   if (units == old_units) {
     ops_.PutByte(static_cast<uint8_t>(EventOp::kReallocInPlace));
-    PutOrigin(history_.ObtainAgain(units, obtained_), obtained_, units);
-    obtained_++;
+    origins_.Obtain(units, PutOrigin(units));
     return;
   }
-  room_--;
   ops_.PutByte(static_cast<uint8_t>(EventOp::kRealloc));
   // The allocator releases the old block last, so that the new one cannot be where it was.
-  PutObtained(units, SizeClassOf(size));
-  PutOrigin(history_.Release(old_units), obtained_ - 1, old_units);
+  const uint32_t old_page = PutOrigin(old_units);
+  PutObtained(units, size_classes_[shape]);
+  lists_.Release(old_units, old_page);
 }
 
 void EventEncoder::Gap(uint64_t tsc, uint32_t kind, uint64_t count, uint64_t bytes) {
   Stamp(tsc);
+  others_++;
   ops_.PutByte(static_cast<uint8_t>(EventOp::kGap));
   gaps_.Reserve(3);
   gaps_.Put(kind);
@@ -84,6 +86,7 @@ void EventEncoder::Gap(uint64_t tsc, uint32_t kind, uint64_t count, uint64_t byt
 
 void EventEncoder::HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64_t address) {
   Stamp(tsc);
+  others_++;
   ops_.PutByte(static_cast<uint8_t>(EventOp::kHeapError));
   errors_.Reserve(3);
   errors_.Put(error);
@@ -95,8 +98,15 @@ void EventEncoder::Mark(uint64_t tsc, std::string_view text) {
   text = text.substr(0, kMaxTextBytes);
   Stamp(tsc);
   room_ -= static_cast<int64_t>(text.size()) / kMaxBytesPerEvent + 1;
+  others_++;
   ops_.PutByte(static_cast<uint8_t>(EventOp::kMark));
   marks_.PutText(text);
+}
+
+uint64_t EventEncoder::count(EventKind kind) const {
+  const uint64_t allocs = origins_.count() - reallocs_;
+  if (kind == kKindAlloc) return allocs;
+  return kind == kKindRealloc ? reallocs_ : events_ - allocs - reallocs_ - others_;
 }
 
 void EventEncoder::Finish(EventsHeader header, Payload* payload) {
@@ -119,12 +129,13 @@ void EventEncoder::Finish(EventsHeader header, Payload* payload) {
   if (any_shape_api_) payload->AddColumn(EventColumn::kShapeApi, shape_apis_);
   add_unless_empty(EventColumn::kReallocShape, realloc_shapes_);
   add_unless_empty(EventColumn::kAddress, addresses_);
-  add_unless_empty(EventColumn::kOrigin, origins_);
+  add_unless_empty(EventColumn::kOrigin, origin_column_);
   add_unless_empty(EventColumn::kFar, far_);
   if (any_elapsed_) payload->AddColumn(EventColumn::kElapsed, elapsed_);
   add_unless_empty(EventColumn::kGap, gaps_);
   add_unless_empty(EventColumn::kHeapError, errors_);
   add_unless_empty(EventColumn::kMark, marks_);
+  room_ = -1;
 }
 
 }  // namespace tidemark

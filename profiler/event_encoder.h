@@ -9,9 +9,12 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
-#include "profiler/block_history.h"
 #include "profiler/columns.h"
+#include "profiler/free_lists.h"
+#include "profiler/numbering.h"
+#include "profiler/origin_table.h"
 #include "profiler/section_file.h"
 #include "profiler/session.h"
 #include "profiler/trace_format.h"
@@ -23,24 +26,24 @@ class EventEncoder {
   // A new section. `events` bounds how many will come: the tables are sized by it. `first_tsc` of the first one.
   void Start(size_t events, uint64_t first_tsc, uint32_t tsc_shift);
 
-  // No more events, whatever they are, may be added without leaving the limits of a section.
+  // No more events, whatever they are, may be added without leaving the limits of a section; so it is before Start.
   bool full() const { return room_ < 0; }
   size_t events() const { return events_; }
   // Of the kinds that are counted (conservation).
-  uint64_t count(EventKind kind) const { return counts_[kind]; }
+  uint64_t count(EventKind kind) const;
 
   // Times are absolute; they may step back.
   void Alloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address) {
     Stamp(tsc);
-    ops_.Put(kFirstShapeOp + ShapeOf(api, node, size));
-    PutObtained(Units(address), SizeClassOf(size));
-    counts_[kKindAlloc]++;
+    const uint32_t shape = ShapeOf(api, node, size);
+    ops_.Put(kFirstShapeOp + shape);
+    PutObtained(Units(address), size_classes_[shape]);
   }
   void Free(uint64_t tsc, uint64_t address) {
     Stamp(tsc);
     ops_.PutByte(static_cast<uint8_t>(EventOp::kFree));
-    PutOrigin(history_.Release(Units(address)), obtained_, Units(address));
-    counts_[kKindFree]++;
+    const uint64_t units = Units(address);
+    lists_.Release(units, PutOrigin(units));
   }
   // `elapsed`: ticks from the release of the old block to the event.
   void Realloc(uint64_t tsc, Api api, uint32_t node, uint64_t size, uint64_t address, uint64_t old_address,
@@ -56,10 +59,10 @@ class EventEncoder {
   // Blocks obtained alike: by the same entry point, from the same stack, of the same size.
   struct Shape {
     uint64_t size;
-    uint32_t epoch;
     uint32_t node;
     uint32_t api;
-    uint32_t number;
+    bool operator==(const Shape&) const = default;
+    uint64_t Hash() const { return (size * 0xd6e8feb86659fd93 + uint64_t{node} * 16 + api) * 0x9e3779b97f4a7c15; }
   };
 
   static uint64_t Units(uint64_t address) { return (address >> 4) & kAddressMask; }
@@ -78,55 +81,56 @@ class EventEncoder {
     last_time_ = time;
   }
   uint32_t ShapeOf(Api api, uint32_t node, uint64_t size) {
-    const uint32_t entry = static_cast<uint32_t>(api) & 15;
-    const uint64_t key = (size * 0x9e3779b97f4a7c15 + node) * 16 + entry;
-    const uint32_t slot = shapes_.Find(
-        key, 0, [=](const Shape& shape) { return shape.size == size && shape.node == node && shape.api == entry; });
-    if (shapes_.IsFree(slot)) [[unlikely]] {
-      shapes_[slot] = {size, shapes_.epoch(), node, entry, shape_count_++};
-      PutShape(entry, node, size);
-    }
-    return shapes_[slot].number;
+    const Shape shape = {size, node, static_cast<uint32_t>(api) & 15};
+    const size_t known = shapes_.size();
+    const uint32_t number = shapes_.NumberOf(shape);
+    if (number == known) [[unlikely]]
+      PutShape(shape);
+    return number;
   }
   void PutObtained(uint64_t units, uint32_t size_class) {
-    const BlockHistory::Prediction expected = history_.Predict(size_class);
+    const FreeLists::Prediction expected = lists_.Predict(size_class);
+    uint32_t page = expected.page;
     if (units == expected.units) [[likely]] {
       hits_++;
-      history_.Obtain(units, size_class, obtained_++, expected.slot);
-      return;
+    } else {
+      addresses_.Put(hits_);
+      addresses_.PutSigned(units - expected.units);
+      hits_ = 0;
+      page = FreeLists::kNone;
     }
-    addresses_.Put(hits_);
-    addresses_.PutSigned(units - expected.units);
-    hits_ = 0;
-    history_.Obtain(units, size_class, obtained_++, BlockHistory::kNone);
+    origins_.Obtain(units, lists_.Obtain(units, size_class, page));
   }
-  // `before`: blocks that had been obtained before this event.
-  void PutOrigin(uint32_t ordinal, uint32_t before, uint64_t units) {
-    if (ordinal != BlockHistory::kNone) [[likely]] {
-      origins_.Put(before - ordinal);
-      return;
+  // Returns the block's page.
+  uint32_t PutOrigin(uint64_t units) {
+    const uint32_t event = origins_.Find(units);
+    if (event != OriginTable::kNone) [[likely]] {
+      origin_column_.Put(origins_.count() - event);
+      return origins_.PageOf(event);
     }
-    origins_.PutByte(0);
+    origin_column_.PutByte(0);
     far_.PutSigned(units - last_far_);
     last_far_ = units;
+    return lists_.PageOf(units);
   }
-  void PutShape(uint32_t api, uint32_t node, uint64_t size);
+  void PutShape(const Shape& shape);
 
-  BlockHistory history_;
-  EpochTable<Shape> shapes_;
+  FreeLists lists_;
+  OriginTable origins_;
+  Numbering<Shape> shapes_;
+  std::vector<uint32_t> size_classes_;  // by shape
   uint64_t first_tsc_ = 0;
   uint32_t tsc_shift_ = 0;
-  int64_t room_ = 0;  // events that may still come
+  int64_t room_ = -1;  // events that may still come
   size_t events_ = 0;
-  uint64_t counts_[kKindCount] = {};
-  uint32_t shape_count_ = 0, last_shape_node_ = 0;
-  uint32_t obtained_ = 0;  // allocs and reallocs so far
+  size_t reallocs_ = 0, others_ = 0;
+  uint32_t last_shape_node_ = 0;
   uint64_t last_time_ = 0, last_far_ = 0;
   uint64_t same_time_ = 0;  // events since the time last changed
   uint64_t hits_ = 0;       // addresses that were as expected, since one was not
   bool any_elapsed_ = false, any_shape_api_ = false;
-  ColumnBuilder header_, ops_, times_, shape_sizes_, shape_nodes_, shape_apis_, realloc_shapes_, addresses_, origins_,
-      far_, elapsed_, gaps_, errors_, marks_;
+  ColumnBuilder header_, ops_, times_, shape_sizes_, shape_nodes_, shape_apis_, realloc_shapes_, addresses_,
+      origin_column_, far_, elapsed_, gaps_, errors_, marks_;
 };
 
 }  // namespace tidemark

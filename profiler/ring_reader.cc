@@ -89,7 +89,7 @@ class SectionCutter {
 
  private:
   void MakeRoom(uint64_t tsc) {
-    if (!open_ || encoder_.full()) [[unlikely]]
+    if (encoder_.full()) [[unlikely]]
       NewSection(tsc);
   }
   void NewSection(uint64_t tsc) {

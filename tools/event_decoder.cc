@@ -44,12 +44,12 @@ class EventDecoder::AddressPass {
         misses_(table.Column(EventColumn::kAddress)),
         origins_(table.Column(EventColumn::kOrigin)),
         far_(table.Column(EventColumn::kFar)),
-        history_(workspace->history),
+        lists_(workspace->lists),
         obtained_(workspace->obtained),
         shapes_(decoder->shapes_),
         addresses_(decoder->addresses_) {
     // A realloc has two addresses.
-    history_.Start(static_cast<size_t>(table.rows()) + table.BytesOf(EventColumn::kReallocShape));
+    lists_.Start(static_cast<size_t>(table.rows()) + table.BytesOf(EventColumn::kReallocShape));
     obtained_.clear();
     addresses_.clear();
     addresses_.reserve(static_cast<size_t>(table.rows()) + table.BytesOf(EventColumn::kReallocShape));
@@ -71,18 +71,17 @@ class EventDecoder::AddressPass {
     switch (static_cast<EventOp>(op)) {
       case EventOp::kFree:
         if (!Origin(&units)) return false;
-        history_.Release(units);
+        lists_.Release(units, lists_.PageOf(units));
         addresses_.push_back(units << 4);
         return true;
       case EventOp::kRealloc:
         if (!Origin(&units)) return false;
         addresses_.push_back(units << 4);
         if (!Obtain(realloc_shapes_.Get()) || !realloc_shapes_.ok()) return false;
-        history_.Release(units);
+        lists_.Release(units, lists_.PageOf(units));
         return true;
       case EventOp::kReallocInPlace:
         if (!Origin(&units)) return false;
-        history_.ObtainAgain(units, static_cast<uint32_t>(obtained_.size()));
         obtained_.push_back(units);
         addresses_.push_back(units << 4);
         realloc_shapes_.Get();
@@ -94,15 +93,15 @@ class EventDecoder::AddressPass {
   bool Obtain(uint64_t shape) {
     if (shape >= shapes_.size()) return false;
     const uint32_t size_class = SizeClassOf(shapes_[static_cast<size_t>(shape)].size);
-    BlockHistory::Prediction block = history_.Predict(size_class);
+    FreeLists::Prediction block = lists_.Predict(size_class);
     if (hits_ == 0) {
-      block = {(block.units + misses_.GetSigned()) & kAddressMask, BlockHistory::kNone};
+      block = {(block.units + misses_.GetSigned()) & kAddressMask, FreeLists::kNone};
       if (!misses_.ok()) return false;
       StartHits();
     } else {
       hits_--;
     }
-    history_.Obtain(block.units, size_class, static_cast<uint32_t>(obtained_.size()), block.slot);
+    lists_.Obtain(block.units, size_class, block.page);
     obtained_.push_back(block.units);
     addresses_.push_back(block.units << 4);
     return true;
@@ -121,7 +120,7 @@ class EventDecoder::AddressPass {
   }
 
   ColumnCursor ops_, realloc_shapes_, misses_, origins_, far_;
-  BlockHistory& history_;
+  FreeLists& lists_;
   std::vector<uint64_t>& obtained_;
   const std::vector<Shape>& shapes_;
   std::vector<uint64_t>& addresses_;

@@ -1,7 +1,7 @@
 // The payload of one events section -> events, one at a time (docs/trace-format.md, "EVENTS").
 //
-// The addresses are worked out when the section is entered, since that takes tables of some MiB which all threads can
-// share; then a decoder holds the raw payload and 8 bytes an event: about 25 bytes per malloc/free pair.
+// The addresses are worked out when the section is entered, since that takes tables which all threads can share; then a
+// decoder holds the raw payload and 8 bytes an event: about 25 bytes per malloc/free pair.
 // Must not: trust a number in the payload; a section that contradicts itself ends at the contradiction.
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "profiler/block_history.h"
 #include "profiler/columns.h"
+#include "profiler/free_lists.h"
 #include "profiler/trace_format.h"
 #include "profiler/trace_writer.h"
 
@@ -24,7 +24,7 @@ class EventDecoder {
  public:
   // What is only needed while a section is entered.
   struct Workspace {
-    BlockHistory history;
+    FreeLists lists;
     std::vector<uint64_t> obtained;  // addresses / 16 of the allocs and reallocs so far
   };
 
