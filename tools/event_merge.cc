@@ -74,6 +74,36 @@ bool EventMerge::Advance(Stream* stream) {
   return false;
 }
 
+// Makes the next event, or the next section's beginning, the stream's turn; false at its end.
+bool EventMerge::Next(Stream* stream) {
+  if (Advance(stream)) return true;
+  stream->at++;
+  EnterSection(stream);
+  return stream->at < stream->end;
+}
+
+// Obtains a block that is in use, or releases one that is not: something else must have come before.
+bool EventMerge::Contradicts(const TraceEvent& event, const AddressSet& alive) {
+  switch (event.kind) {
+    case RecordKind::kAlloc:
+      return alive.Contains(event.address);
+    case RecordKind::kFree:
+      return !alive.Contains(event.address);
+    case RecordKind::kRealloc:
+      return !alive.Contains(event.old_address) ||
+             (event.address != event.old_address && alive.Contains(event.address));
+    default:
+      return false;
+  }
+}
+
+void EventMerge::Apply(const TraceEvent& event, AddressSet* alive) {
+  if (event.kind == RecordKind::kFree) alive->Erase(event.address);
+  if (event.kind == RecordKind::kRealloc) alive->Erase(event.old_address);
+  const bool obtains = event.kind == RecordKind::kAlloc || event.kind == RecordKind::kRealloc;
+  if (obtains && event.address != 0) alive->Insert(event.address);
+}
+
 void EventMerge::ForEach(const Visitor& visit) {
   streams_.clear();
   resident_bytes_ = 0;
@@ -91,21 +121,46 @@ void EventMerge::ForEach(const Visitor& visit) {
     EnterSection(&streams_[i]);
     turns.emplace(streams_[i].key, i);
   }
-  while (!turns.empty()) {
-    const size_t index = turns.top().second;
-    turns.pop();
+  AddressSet alive;
+  const bool ties = streams_.size() > 1;
+  std::vector<Turn> waiting;  // streams whose event contradicts what is alive; all of one time
+  while (!turns.empty() || !waiting.empty()) {
+    // When nobody else can go first, the one that has waited longest goes: its block is older than the trace, or events
+    // were lost.
+    const bool must_go = !waiting.empty() && (turns.empty() || turns.top().first > waiting.front().first);
+    const size_t index = must_go ? waiting.front().second : turns.top().second;
+    if (must_go) {
+      waiting.erase(waiting.begin());
+      for (const Turn& turn : waiting) turns.push(turn);
+      waiting.clear();
+    } else {
+      turns.pop();
+    }
     Stream& stream = streams_[index];
     const uint32_t thread_serial = places_[stream.at].header.thread_serial;
     const Turn next_turn = turns.empty() ? Turn(UINT64_MAX, SIZE_MAX) : turns.top();
+    bool more = true, may_wait = !must_go;
     // Stay with this thread for as long as it is its turn: usually many events.
-    while (Turn(stream.key, index) <= next_turn) {
-      if (stream.has_head) visit(thread_serial, stream.head);
-      if (Advance(&stream)) continue;
-      stream.at++;
-      EnterSection(&stream);
-      if (stream.at == stream.end) break;
-    }
-    if (stream.at < stream.end) turns.emplace(stream.key, index);
+    do {
+      if (stream.has_head) {
+        if (ties) {
+          const bool others = next_turn.first == stream.key || !waiting.empty();
+          if (others && may_wait && Contradicts(stream.head, alive)) {
+            waiting.emplace_back(stream.key, index);
+            break;
+          }
+          Apply(stream.head, &alive);
+        }
+        visit(thread_serial, stream.head);
+        may_wait = true;
+      }
+      more = Next(&stream);
+    } while (more && waiting.empty() && Turn(stream.key, index) <= next_turn);
+    const bool waits = !waiting.empty() && waiting.back().second == index;
+    if (waits) continue;
+    if (more) turns.emplace(stream.key, index);
+    for (const Turn& turn : waiting) turns.push(turn);  // something has changed: they try again
+    waiting.clear();
   }
   streams_.clear();
 }

@@ -1,5 +1,9 @@
 // The events of all threads in one order: by time, and within a thread as the program made them.
 //
+// Stamps are coarse, so that events of different threads may have equal ones. Then a block decides: it is obtained,
+// released, and only then obtained again. For that the blocks that are alive are known here, while there is more than
+// one thread.
+//
 // One section per running thread is decoded at a time, from its first event's time on. When more threads than fit
 // kResidentBytes are in the middle of a section, sections are dropped and decoded again later: slower, not larger.
 // Must not: keep events, or fail as a whole because of one section.
@@ -13,6 +17,7 @@
 
 #include "profiler/trace_format.h"
 #include "profiler/trace_writer.h"
+#include "tools/address_set.h"
 #include "tools/event_decoder.h"
 
 namespace tidemark {
@@ -50,6 +55,9 @@ class EventMerge {
     TraceEvent head;
   };
   bool Advance(Stream* stream);
+  bool Next(Stream* stream);
+  static bool Contradicts(const TraceEvent& event, const AddressSet& alive);
+  static void Apply(const TraceEvent& event, AddressSet* alive);
   bool Load(Stream* stream);
   void Unload(Stream* stream);
   void EnterSection(Stream* stream);

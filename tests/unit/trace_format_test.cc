@@ -294,6 +294,96 @@ TEST(Merge, AClockThatStepsBackDoesNotReorderAThread) {
   ExpectRoundTrip({Alloc(100, 16, 1, 1), Alloc(50, 32, 1, 1), Alloc(200, 48, 1, 1), Free(20, 16)});
 }
 
+// "thread kind address", in the order of the merge.
+std::vector<std::string> MergedOrder(const std::map<uint32_t, std::vector<TraceEvent>>& threads, uint32_t tsc_shift) {
+  TemporaryPath path;
+  {
+    auto writer = MakeWriter(path.str());
+    for (const auto& [serial, events] : threads) WriteEvents(writer.get(), serial, 0, 0, events, tsc_shift);
+    writer->Finish("{}");
+  }
+  std::vector<std::string> order;
+  MustOpen(path.str())->ForEachEvent([&order](uint32_t serial, const TraceEvent& event) {
+    order.push_back(std::to_string(serial) + " " + std::to_string(static_cast<uint32_t>(event.kind)) + " " +
+                    Hex(event.address));
+  });
+  return order;
+}
+
+TEST(Merge, EqualStampsFollowTheLifeOfTheBlock) {
+  using Order = std::vector<std::string>;
+  // Thread 2 obtains, thread 1 releases, thread 3 obtains again, and thread 1 that one, too: all in one unit of time.
+  EXPECT_EQ(MergedOrder({{1, {Free(1030, 0x100), Free(1040, 0x100)}},
+                         {2, {Alloc(1025, 0x100, 1, 0)}},
+                         {3, {Alloc(1035, 0x100, 1, 0)}}},
+                        10),
+            (Order{"2 1 100", "1 2 100", "3 1 100", "1 2 100"}));
+  // Thread 2 releases what thread 1 obtains.
+  EXPECT_EQ(MergedOrder({{1, {Alloc(5, 0x100, 1, 0), Alloc(1030, 0x100, 1, 0)}}, {2, {Free(1026, 0x100)}}}, 10),
+            (Order{"1 1 100", "2 2 100", "1 1 100"}));
+  // The same by realloc: the old address becomes free, the new one taken.
+  EXPECT_EQ(MergedOrder({{1, {Alloc(5, 0x100, 1, 0), Alloc(1030, 0x100, 1, 0)}},
+                         {2, {Realloc(1028, 0x100, 0x200, 1, 0, 1)}},
+                         {3, {Free(1031, 0x200)}}},
+                        10),
+            (Order{"1 1 100", "2 3 200", "1 1 100", "3 2 200"}));
+  // Releases of blocks from before the trace wait for nothing that never comes.
+  EXPECT_EQ(MergedOrder({{1, {Free(1030, 0x100), Free(1030, 0x110)}}, {2, {Free(1030, 0x200), Free(9999, 0x210)}}}, 10),
+            (Order{"1 2 100", "1 2 110", "2 2 200", "2 2 210"}));
+  // Stamps that differ are believed.
+  EXPECT_EQ(MergedOrder({{1, {Free(1030, 0x100)}}, {2, {Alloc(5000, 0x100, 1, 0)}}}, 10),
+            (Order{"1 2 100", "2 1 100"}));
+}
+
+// Threads hand blocks around, each hand-over taking 260 ticks (100 ns) at least, a quarter of the unit of time: every
+// block's life must come out whole.
+TEST(Merge, CoarseStampsNeverBreakALife) {
+  Random random(8);
+  for (int round = 0; round < 20; round++) {
+    std::map<uint32_t, std::vector<TraceEvent>> threads;
+    std::vector<uint64_t> alive, free;
+    for (uint64_t block = 1; block <= 40; block++) free.push_back(block * 16);
+    uint64_t tsc = 0;
+    for (int i = 0; i < 5000; i++) {
+      tsc += 260 + random.Below(500);
+      std::vector<TraceEvent>& events = threads[static_cast<uint32_t>(1 + random.Below(4))];
+      std::vector<uint64_t>& from = free.empty() || (!alive.empty() && random.Below(2) == 0) ? alive : free;
+      const size_t at = random.Below(from.size());
+      const uint64_t block = from[at];
+      from.erase(from.begin() + static_cast<ptrdiff_t>(at));
+      events.push_back(&from == &free ? Alloc(tsc, block, 16, 0) : Free(tsc, block));
+      (&from == &free ? alive : free).push_back(block);
+    }
+    std::map<std::string, bool> lives;
+    int broken = 0;
+    for (const std::string& event : MergedOrder(threads, 10)) {
+      bool& lives_now = lives[event.substr(4)];
+      const bool obtained = event[2] == '1';
+      broken += lives_now == obtained;
+      lives_now = obtained;
+    }
+    EXPECT_EQ(broken, 0) << round;
+  }
+}
+
+TEST(AddressSet, IsASet) {
+  AddressSet set;
+  std::map<uint64_t, bool> truth;
+  Random random(4);
+  for (int i = 0; i < 200'000; i++) {
+    const uint64_t address = 16 + 16 * random.Below(20'000);
+    if (random.Below(2) == 0) {
+      set.Insert(address);
+      truth[address] = true;
+    } else {
+      set.Erase(address);
+      truth[address] = false;
+    }
+    const uint64_t other = 16 + 16 * random.Below(20'000);
+    ASSERT_EQ(set.Contains(other), truth.count(other) != 0 && truth[other]);
+  }
+}
+
 // With room for no section at all every turn decodes again; the order stays.
 TEST(Merge, TheMemoryBoundChangesNothingButTime) {
   std::vector<std::string> payloads;
