@@ -223,8 +223,9 @@ def losses(report: Report) -> Iterator[Verdict]:
     for name in report["workloads"]:
         facts = facts_of(report, name, "tidemark-full")
         if "dropped" in facts:
-            yield Verdict(budget, name, "0", f"{facts['dropped']:,} of {facts['observed']:,}",
-                          MET if facts["dropped"] == 0 else MISSED, excess=facts["dropped"])
+            whole = facts["dropped"] == 0 and not facts.get("problems")
+            yield Verdict(budget, name, "0", f"{facts['dropped']:,} of {facts['observed']:,}", MET if whole else MISSED,
+                          "the trace is damaged" if facts.get("problems") else "", facts["dropped"])
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:

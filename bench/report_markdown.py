@@ -111,6 +111,12 @@ def peer_rows(peers: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
             gaps.append(f"- {name}: {series['gap']}")
         if series["facts"].get("output_differs"):
             gaps.append(f"- {name}: the program's output was not the one it has with glibc")
+        if series["facts"].get("problem"):
+            gaps.append(f"- {name}: {series['facts']['problem']}")
+        if series["facts"].get("problems"):
+            gaps.append(f"- {name}: the trace is damaged: {series['facts']['problems'][0]}")
+        if series["facts"].get("bypassed"):
+            gaps.append(f"- {name}: saw nothing, the program brings its own malloc")
         if not runs:
             continue
         rows.append([name, str(len(runs)), cell(ratios.spread(ratios.values(runs, "cpu")), 3),

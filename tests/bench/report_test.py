@@ -100,6 +100,11 @@ class BudgetTest(unittest.TestCase):
         self.assertEqual(verdicts(made, "events dropped"), [("sqlite3", budgets.MISSED)])
         self.assertEqual(verdicts(made, "trace bytes"), [("", budgets.UNKNOWN)])
 
+    def test_a_damaged_trace_is_a_missed_budget(self):
+        made = report()
+        made["workloads"]["sqlite3"]["peers"]["tidemark-full"]["facts"]["problems"] = ["section 6 breaks off"]
+        self.assertEqual(verdicts(made, "events dropped"), [("sqlite3", budgets.MISSED)])
+
     def test_noise_is_said(self):
         made = report()
         made["workloads"]["sqlite3"]["peers"]["tidemark-sampled"]["runs"] = runs(0.85, 0.9, 1.2)
