@@ -37,17 +37,15 @@ class StackReader {
  private:
   static constexpr uintptr_t kPage = 4096;
 
+  // A frame larger than a page leaves pages out; up to this many are asked for one by one to keep the interval whole.
+  static constexpr uintptr_t kReach = 256 * kPage;
+
   __attribute__((noinline)) bool ReadSlow(uintptr_t address, uintptr_t* value) {
     if ((address & 7) != 0 || address < kPage) return false;
     const uintptr_t page = address & ~(kPage - 1);
     if (page - low_ >= length_) {
       if (!os::IsReadable(page)) return false;
-      if (length_ != 0 && page == low_ + length_) {
-        length_ += kPage;
-      } else if (length_ != 0 && page + kPage == low_) {
-        low_ = page;
-        length_ += kPage;
-      } else {
+      if (!GrowTo(page)) {
         low_ = page;
         length_ = kPage;
         moves_++;
@@ -55,6 +53,27 @@ class StackReader {
     }
     *value = *reinterpret_cast<const uintptr_t*>(address);
     return true;
+  }
+
+  bool GrowTo(uintptr_t page) {
+    if (length_ == 0) return false;
+    const uintptr_t end = low_ + length_;
+    if (page >= end && page - end < kReach) {
+      for (uintptr_t between = end; between < page; between += kPage) {
+        if (!os::IsReadable(between)) return false;
+      }
+      length_ = page + kPage - low_;
+      return true;
+    }
+    if (page < low_ && low_ - page <= kReach) {
+      for (uintptr_t between = page + kPage; between < low_; between += kPage) {
+        if (!os::IsReadable(between)) return false;
+      }
+      length_ += low_ - page;
+      low_ = page;
+      return true;
+    }
+    return false;
   }
 
   uintptr_t low_ = 0, length_ = 0;  // every page of [low_, low_ + length_) was readable when asked
