@@ -99,7 +99,8 @@ def render(old: dict[str, Any], new: dict[str, Any]) -> str:
     if old["machine"]["cpu"] != new["machine"]["cpu"] or old["quick"] != new["quick"]:
         lines.append("not alike: another processor or another size; what is told below may be the machine's")
     found = changes(old, new)
-    compared = {key for key, _, _ in metrics_of(old)} & {key for key, _, _ in metrics_of(new)}
+    both = {key for key, _, _ in metrics_of(old)} & {key for key, _, _ in metrics_of(new)}
+    compared = [key for key in both if same_work(old, new, key[0].split(" (")[0])]
     other = [name for name in old["workloads"] if name in new["workloads"] and not same_work(old, new, name)]
     if other:
         lines.append(f"not compared, because what they do has changed: {', '.join(other)}")
