@@ -28,8 +28,6 @@ constexpr uint64_t kSampledRingBytes = 256 << 10;
 constexpr uint64_t kFullRingBytes = 8 << 20;
 constexpr uint32_t kSampledChunkBytes = 4 << 10;
 constexpr uint32_t kFullChunkBytes = 32 << 10;
-// Full mode waits this long for the collector before it drops an event.
-constexpr uint64_t kFullWait_us = 10'000'000;
 constexpr uint64_t kRequestPatience_us = 5'000'000;
 constexpr size_t kMaxConnections = 256;
 #ifndef SO_PEERPIDFD
@@ -95,7 +93,7 @@ std::unique_ptr<Segment> Segment::Create(const SessionOptions& options, uint64_t
   header.thread_slots_offset = layout.thread_slots_offset;
   header.chunk_headers_offset = layout.chunk_headers_offset;
   header.chunks_offset = layout.chunks_offset;
-  header.full_wait_us = kFullWait_us;
+  header.full_wait_us = options.full_wait_us;
   for (uint32_t chunk = 0; chunk < layout.chunk_count; ++chunk) {
     header.free_chunks[chunk / 64].fetch_or(uint64_t{1} << (chunk % 64), std::memory_order_relaxed);
   }

@@ -28,6 +28,8 @@ struct SessionOptions {
   uint32_t guard_every = 0;
   uint64_t seed = 0;
   uint64_t ring_bytes = 0;  // 0: by mode
+  // Full mode waits this long for the collector before it drops an event.
+  uint64_t full_wait_us = 10'000'000;
 };
 
 // A descriptor that is closed when it goes.

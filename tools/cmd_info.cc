@@ -81,7 +81,8 @@ Json CostJson(const OwnCost& cost) {
           {"ns_per_event", cost.timed_events == 0 ? Json(nullptr) : Json(cost.ns_per_event)},
           {"hooks_ns", cost.timed_events == 0 ? Json(nullptr) : Json(static_cast<uint64_t>(cost.hooks_ns))},
           {"collector_cpu_us", cost.collector_cpu_us},
-          {"bytes_written", cost.bytes_written}};
+          {"bytes_written", cost.bytes_written},
+          {"longest_gap_us", cost.longest_gap_us}};
 }
 
 Json InfoJson(const LoadedTrace& trace, const std::string& file) {
@@ -129,9 +130,15 @@ std::string OwnCostText(const OwnCost& cost) {
                        HumanDuration(static_cast<int64_t>(cost.hooks_ns)), cost.ns_per_event,
                        HumanCount(cost.timed_events));
   }
-  return text + fmt::format("{} of CPU in the collector, {} written",
-                            HumanDuration(static_cast<int64_t>(cost.collector_cpu_us) * 1000),
-                            HumanBytes(static_cast<double>(cost.bytes_written)));
+  text += fmt::format("{} of CPU in the collector, {} written",
+                      HumanDuration(static_cast<int64_t>(cost.collector_cpu_us) * 1000),
+                      HumanBytes(static_cast<double>(cost.bytes_written)));
+  constexpr uint64_t kWorthSaying_us = 500'000;
+  if (cost.longest_gap_us >= kWorthSaying_us) {
+    text +=
+        fmt::format("; it stood still for {} once", HumanDuration(static_cast<int64_t>(cost.longest_gap_us) * 1000));
+  }
+  return text;
 }
 
 std::string InfoText(const LoadedTrace& trace, const std::string& file, const TextStyle& style) {

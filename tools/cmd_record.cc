@@ -44,6 +44,7 @@ struct RecordOptions {
   std::string ring_bytes = "0";
   uint32_t guard = 0;
   uint64_t seed = 0;
+  uint64_t full_wait_ms = SessionOptions().full_wait_us / 1000;
   bool quiet = false;
   std::string cpu;
 };
@@ -101,6 +102,8 @@ Result<SessionOptions> SessionFrom(const RecordOptions& options) {
   }
   session.guard_every = options.guard;
   session.seed = options.seed;
+  if (options.full_wait_ms > 3'600'000) return Fail("record: --full-wait takes milliseconds, an hour at most");
+  session.full_wait_us = options.full_wait_ms * 1000;
   return session;
 }
 
@@ -338,6 +341,9 @@ RunFunction DefineRecord(CLI::App& app) {
       ->type_name("N");
   app.add_option("--ring-bytes", options->ring_bytes, "shared memory per process (default 256K sampled, 8M full)")
       ->type_name("SIZE");
+  app.add_option("--full-wait", options->full_wait_ms,
+                 "full mode: how long an event waits for room in the ring before it is dropped (default 10000)")
+      ->type_name("MS");
   app.add_flag("-q,--quiet", options->quiet, "say only what was lost");
   app.add_option("--cpu", options->cpu, "")->group("");
   return [options] { return Recording(*options, TrailingCommand()).Run(); };

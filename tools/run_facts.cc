@@ -43,6 +43,7 @@ OwnCost CostOf(const json& info, const json& end, uint64_t events) {
   OwnCost cost;
   cost.collector_cpu_us = Number(Child(end, "collector"), "cpu_us");
   cost.bytes_written = Number(Child(end, "collector"), "bytes_written");
+  cost.longest_gap_us = Number(Child(end, "collector"), "longest_gap_us");
   cost.timed_events = Number(Child(end, "hooks"), "timed_events");
   const uint64_t ns_before = Number(info, "start_monotonic_ns"), ns_after = Number(end, "end_monotonic_ns");
   const uint64_t ticks_before = Number(info, "start_tsc"), ticks_after = Number(end, "end_tsc");

@@ -39,6 +39,7 @@ struct OwnCost {
   double hooks_ns = 0;            // estimate for all events
   uint64_t collector_cpu_us = 0;  // user and system
   uint64_t bytes_written = 0;
+  uint64_t longest_gap_us = 0;  // the longest time for which the collector did not look at the ring
 };
 
 struct RunFacts {

@@ -15,8 +15,8 @@ VAGUE = "util|utils|utility|utilities|common|misc|helper|helpers"
 # Which headers a layer may include, by folder of the including file. Data flows interpose -> profiler -> tools, and
 # tools know of the profiler only what describes a trace and how one is collected.
 PROFILER_HEADERS_FOR_TOOLS = {
-    "collector.h", "columns.h", "crc32c.h", "options.h", "session_server.h", "session.h", "trace_format.h",
-    "trace_names.h", "trace_writer.h", "include/tidemark.h",
+    "collector.h", "columns.h", "crc32c.h", "free_lists.h", "options.h", "session_server.h", "session.h",
+    "trace_format.h", "trace_names.h", "trace_writer.h", "include/tidemark.h",
 }
 LAYERS = {
     "interpose": lambda header: header.startswith(("interpose/", "profiler/")),

@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, compile_program
+from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, collector_of, compile_program
 
 # The time of a kill is the point of these tests, but 200 of them have to fit into minutes.
 RUNS = int(os.environ.get("TIDEMARK_KILL_RUNS", "40"))
@@ -114,17 +114,7 @@ class Death(unittest.TestCase):
         while not path.exists() or path.stat().st_size < 20000:  # until some of it has been written
             self.assertLess(time.monotonic(), end)
             time.sleep(0.005)
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                mine = str(path).encode() in (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if mine and fields[3] == folder.name:  # leads a session of its own: the collector
-                os.kill(int(folder.name), signal.SIGKILL)
-                break
-        else:
-            self.fail("no collector found")
+        os.kill(collector_of(path), signal.SIGKILL)
         time.sleep(1.5)
         before = committed(self.counters, 2)
         time.sleep(0.3)

@@ -38,6 +38,18 @@ def compile_program(name, *flags, sources=None, output=None, compiler=None):
     return output
 
 
+def collector_of(path):
+    """The pid of the collector that `tidemark record -o PATH` has started: it leads a session of its own."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if str(path).encode() in (folder / "cmdline").read_bytes() and fields[3] == folder.name:
+                return int(folder.name)
+        except OSError:
+            continue  # it has just ended
+    raise AssertionError(f"no collector of {path} found")
+
+
 class Trace:
     """One trace file, and what the tools say of it."""
 
