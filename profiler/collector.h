@@ -5,8 +5,8 @@
 // It outlives `tidemark record` when profiled processes do (daemons), and its death harms nobody: processes drop what
 // they cannot hand over. It ends when no process is attached, none can attach any more, and record has its report.
 //
-// One thread, one epoll loop: it sleeps 2 ms while data flows and up to 50 ms when idle; connections and process ends
-// wake it at once. Must not: write to the terminal (it has none), block on anything but epoll and the trace files.
+// One thread, one epoll loop: it sleeps 2 to 5 ms while data flows and up to 50 ms when idle; connections and process
+// ends wake it at once. Must not: write to the terminal (it has none), block on anything but epoll and the trace files.
 #pragma once
 
 #include <sys/types.h>

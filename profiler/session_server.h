@@ -127,6 +127,7 @@ class SessionServer {
   std::vector<Connection> connections_;
   std::unique_ptr<Segment> spare_;  // prepared while idle: allocating 8 MiB takes longer than all the rest of an attach
   bool spare_wanted_ = true;
+  uint64_t taken_segments_ = 0;
   std::string error_;
   uint64_t refused_ = 0;
 };

@@ -1,7 +1,7 @@
 // Poll, sample and finish one image of a process; see traced_process.h.
 //
-// Everything that is sampled has a cost bound of its own (memory: 1 % of a CPU), because hundreds of processes may be
-// traced at once. What END says is counted on both sides, by the process in its segment and here by what arrived, so
+// Everything that is sampled has a cost bound of its own (memory: 0.25 % of a CPU), because hundreds of processes may
+// be traced at once. What END says is counted on both sides, by the process in its segment and here by what arrived, so
 // that a difference shows. Must not: wait, or fail the recording when the trace cannot be written (it counts).
 #include "profiler/traced_process.h"
 
@@ -24,7 +24,7 @@ constexpr uint32_t kTscShift = 10;
 constexpr uint64_t kClockInterval_us = 1'000'000;
 constexpr uint64_t kQuickMemoryInterval_us = 50'000;
 constexpr uint64_t kFullMemoryInterval_us = 100'000;
-constexpr uint64_t kFullMemoryCostRatio = 100;  // at most 1 % of a CPU
+constexpr uint64_t kFullMemoryCostRatio = 400;  // at most 0.25 % of a CPU
 constexpr uint64_t kRetireInterval_us = 100'000;
 constexpr uint64_t kUrgentRetireInterval_us = 20'000;
 
