@@ -1,7 +1,7 @@
 // A set of addresses: open addressing with 8 bytes an entry, at most three quarters full.
 //
 // Linear probing with backward-shift deletion: no tombstones, so that millions of short-lived blocks never degrade it.
-// Must not: hold 0 (the empty slot).
+// Address 0 marks an empty slot and is never in the set. Must not: shrink, it serves one pass over a trace.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +12,17 @@ namespace tidemark {
 
 class AddressSet {
  public:
-  bool Contains(uint64_t address) const { return slots_[Find(address)] == address; }
+  bool Contains(uint64_t address) const { return address != 0 && slots_[Find(address)] == address; }
   void Insert(uint64_t address) {
     const size_t slot = Find(address);
-    if (slots_[slot] == address) return;
+    if (address == 0 || slots_[slot] == address) return;
     slots_[slot] = address;
     if (++used_ * 4 > slots_.size() * 3) Grow();
   }
   void Erase(uint64_t address) {
     const size_t mask = slots_.size() - 1;
     size_t hole = Find(address);
-    if (slots_[hole] != address) return;
+    if (address == 0 || slots_[hole] != address) return;
     for (size_t next = (hole + 1) & mask; slots_[next] != 0; next = (next + 1) & mask) {
       // May `next` move into the hole? Only when its home is not between them (cyclically).
       if (((next - HomeOf(slots_[next])) & mask) >= ((next - hole) & mask)) {

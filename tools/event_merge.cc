@@ -101,7 +101,7 @@ void EventMerge::Apply(const TraceEvent& event, AddressSet* alive) {
   if (event.kind == RecordKind::kFree) alive->Erase(event.address);
   if (event.kind == RecordKind::kRealloc) alive->Erase(event.old_address);
   const bool obtains = event.kind == RecordKind::kAlloc || event.kind == RecordKind::kRealloc;
-  if (obtains && event.address != 0) alive->Insert(event.address);
+  if (obtains) alive->Insert(event.address);
 }
 
 void EventMerge::ForEach(const Visitor& visit) {

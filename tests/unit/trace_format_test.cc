@@ -368,6 +368,11 @@ TEST(Merge, CoarseStampsNeverBreakALife) {
 
 TEST(AddressSet, IsASet) {
   AddressSet set;
+  for (int i = 0; i < 3; i++) {  // 0 is in no set, whatever is done with it
+    set.Insert(0);
+    EXPECT_FALSE(set.Contains(0));
+    set.Erase(0);
+  }
   std::map<uint64_t, bool> truth;
   Random random(4);
   for (int i = 0; i < 200'000; i++) {
