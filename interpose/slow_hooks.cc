@@ -119,6 +119,7 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
     ThreadState* thread = report.thread();
     if (thread == nullptr) {
       StopRecording();
+      if (countdown == 0 && !IsFullMode()) countdown = recorder::BytesUntilRetry();
       block = HeapAllocate(size, alignment, zero);
     } else if (IsFullMode()) {
       block = HeapAllocate(size, alignment, zero);

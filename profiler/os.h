@@ -56,9 +56,12 @@ inline long Close(int fd) { return Syscall(SYS_close, fd); }
 inline uint32_t ThreadId() { return static_cast<uint32_t>(Syscall(SYS_gettid)); }
 inline uint32_t ProcessId() { return static_cast<uint32_t>(Syscall(SYS_getpid)); }
 
-inline void SleepNs(long nanoseconds) {
+// Sleeps until somebody wakes the word, at most so long, and not at all if it is no longer `seen`. The word may be in
+// memory that processes share.
+inline void WaitWhileEqual(const void* word, uint32_t seen, long nanoseconds) {
+  constexpr long kFutexWait = 0;
   timespec ts{0, nanoseconds};
-  Syscall(SYS_nanosleep, reinterpret_cast<long>(&ts), 0);
+  Syscall(SYS_futex, reinterpret_cast<long>(word), kFutexWait, seen, reinterpret_cast<long>(&ts));
 }
 inline uint64_t MonotonicNs() {
   timespec ts{};

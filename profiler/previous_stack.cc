@@ -7,19 +7,19 @@
 namespace tidemark {
 namespace {
 
-constexpr uint32_t kFirstCapacity = 110;  // with its words just under four pages
-constexpr uint32_t kSpareWords = 32;      // for steps that read more than two
+constexpr uint32_t kFirstCapacity = 21;    // with its words and the thread's state in one page
+constexpr uint32_t kMiddleCapacity = 110;  // with its words just under four pages
+constexpr uint32_t kSpareWords = 32;       // for steps that read more than two
 
 // A word that differs from what is recorded for it: whoever depends on it never holds.
 const uintptr_t kNeverEqual = 0;
 
 uint32_t WordCapacity(uint32_t frames) { return 2 * frames + kSpareWords; }
 
-size_t MapBytes(uint32_t capacity) {
-  const size_t bytes =
-      (size_t{capacity} * 2 + 1) * sizeof(StackFrame) + size_t{WordCapacity(capacity)} * sizeof(StackWord);
-  return (bytes + 4095) & ~size_t{4095};
+size_t BytesFor(uint32_t capacity) {
+  return (size_t{capacity} * 2 + 1) * sizeof(StackFrame) + size_t{WordCapacity(capacity)} * sizeof(StackWord);
 }
+size_t MapBytes(uint32_t capacity) { return (BytesFor(capacity) + 4095) & ~size_t{4095}; }
 
 bool Differs(const StackWord& word) { return *reinterpret_cast<const uintptr_t*>(word.address) != word.value; }
 
@@ -49,14 +49,20 @@ uint32_t LastDifferenceChecked(const StackWord* words, uint32_t count, StackRead
 
 bool GrowFrames(StackMemory* memory) {
   if (memory->capacity == kMaxCapacity) return false;
-  const uint32_t capacity = memory->capacity == 0 ? kFirstCapacity : kMaxCapacity;
-  auto* frames = static_cast<StackFrame*>(os::Map(MapBytes(capacity)));
-  if (frames == nullptr) return false;
+  const StackMemory old = *memory;
+  uint32_t capacity = old.capacity < kMiddleCapacity ? kMiddleCapacity : kMaxCapacity;
+  StackFrame* frames;
+  if (old.capacity == 0 && BytesFor(kFirstCapacity) <= old.first_room_bytes) {
+    capacity = kFirstCapacity;
+    frames = static_cast<StackFrame*>(old.first_room);
+  } else {
+    frames = static_cast<StackFrame*>(os::Map(MapBytes(capacity)));
+    if (frames == nullptr) return false;
+  }
   StackFrame* previous = frames + 1;
   StackFrame* walked = previous + capacity;
   auto* words = reinterpret_cast<StackWord*>(walked + capacity);
   previous[-1].sp = ~uintptr_t{0};
-  const StackMemory old = *memory;
   if (old.capacity != 0) {
     __builtin_memcpy(previous, old.previous, old.previous_count * sizeof(StackFrame));
     __builtin_memcpy(walked, old.walked, old.capacity * sizeof(StackFrame));
@@ -67,7 +73,7 @@ bool GrowFrames(StackMemory* memory) {
   memory->words = words;
   memory->capacity = capacity;
   // Last: whoever interrupts this and never comes back leaves pointers to what is mapped.
-  if (old.capacity != 0) os::Unmap(old.previous - 1, MapBytes(old.capacity));
+  if (old.capacity > kFirstCapacity) os::Unmap(old.previous - 1, MapBytes(old.capacity));
   return true;
 }
 

@@ -27,6 +27,7 @@ namespace {
 std::atomic<uint32_t>* fork_page = nullptr;
 
 std::atomic<bool> recording{false};
+__thread uint32_t unslotted_events __attribute__((tls_model("initial-exec"))) = 0;  // of a thread that found no slot
 char session_name[33] = "";
 constexpr uint32_t kMaxSlots = 16384;
 ThreadState** thread_states = nullptr;  // by slot; kept over the slot's owners
@@ -85,8 +86,12 @@ bool AdoptChild() {
 ThreadState* MakeState(uint32_t index) {
   ThreadState* state = thread_states[index];
   if (state == nullptr) {
-    constexpr size_t kBytes = (sizeof(ThreadState) + 4095) & ~size_t{4095};
-    state = static_cast<ThreadState*>(os::Map(kBytes));
+    constexpr size_t kPage = 4096;
+    static_assert(sizeof(ThreadState) <= 768, "the rest of the page is for the frames of short stacks");
+    state = static_cast<ThreadState*>(os::Map(kPage));
+    if (state == nullptr) return nullptr;
+    state->frames.first_room = state + 1;
+    state->frames.first_room_bytes = kPage - sizeof(ThreadState);
     thread_states[index] = state;
   }
   return state;
@@ -96,12 +101,16 @@ ThreadState* ClaimSlot() {
   SessionHeader* header = session.header;
   const uint32_t tid = os::ThreadId();
   const uint32_t count = header->thread_slot_count < kMaxSlots ? header->thread_slot_count : kMaxSlots;
-  for (uint32_t i = 0; i < count; i++) {
+  // Slots are taken in turn, so that a thousand threads that start do not each look at all that came before.
+  const uint32_t first = header->slot_hint.load(std::memory_order_relaxed);
+  for (uint32_t k = 0; k < count; k++) {
+    const uint32_t i = (first + k) % count;
     ThreadSlot& slot = session.slots[i];
     uint32_t owner = slot.owner.load(std::memory_order_relaxed);
     if (owner != 0 && owner != kSlotDead) continue;
     // Acquire: pairs with the collector's release when it declared the previous owner dead.
     if (!slot.owner.compare_exchange_strong(owner, tid, std::memory_order_acquire)) continue;
+    header->slot_hint.store(i + 1, std::memory_order_relaxed);
     ThreadState* thread = MakeState(i);
     if (thread == nullptr) {
       header->internal_failures.fetch_add(1, std::memory_order_relaxed);
@@ -214,8 +223,12 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
   if (state != kImageRecording && (state != kImageNew || !AdoptChild())) return nullptr;
   ThreadState* thread = this_thread;
   if (thread == nullptr) {
-    thread = ClaimSlot();
+    // Without a slot: look again after a while only.
+    constexpr uint32_t kEventsBetweenSearches = 256;
+    if (unslotted_events % kEventsBetweenSearches == 0) thread = ClaimSlot();
+    unslotted_events = thread != nullptr ? 0 : unslotted_events + 1;
     if (thread == nullptr) {
+      session.header->slots_wanted.fetch_add(1, std::memory_order_relaxed);
       session.header->dropped_no_slot[kind].fetch_add(1, std::memory_order_relaxed);
       return nullptr;
     }
@@ -304,6 +317,12 @@ uint64_t NextSample(ThreadState* thread, uint64_t allocated) {
   Add(thread->slot->allocated_bytes, allocated);
   thread->drawn_bytes = thread->sampler.DrawBytes(session.header->sample_bytes);
   return thread->drawn_bytes;
+}
+
+uint64_t BytesUntilRetry() {
+  if (this_thread != nullptr || !recording.load(std::memory_order_relaxed)) return 0;
+  unslotted_events = 0;
+  return session.header->sample_bytes;
 }
 
 bool WantsGuard(ThreadState* thread) {

@@ -69,6 +69,9 @@ void OnMark(ThreadState* thread, const char* text);
 
 // Sampled mode: accounts for `allocated` bytes since the last draw and draws the bytes until the next sample.
 uint64_t NextSample(ThreadState* thread, uint64_t allocated);
+// Sampled mode, after Enter() kept an allocation out: bytes after which a thread that found no thread slot asks again,
+// about as many as between two samples. 0: that was not the reason.
+uint64_t BytesUntilRetry();
 // One sample in options.guard gets a guarded slot.
 bool WantsGuard(ThreadState* thread);
 

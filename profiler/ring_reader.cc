@@ -5,11 +5,15 @@
 // records (the other side may change a byte after it was checked).
 #include "profiler/ring_reader.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "profiler/record_decoder.h"
 
@@ -26,6 +30,7 @@ constexpr uint64_t kSectionPatience_us = 1'000'000;
 // A chunk is read before an older one of its thread only when that one has not turned up for so long (a writer that
 // died between claiming and opening it).
 constexpr uint64_t kMissingChunkPatience_us = 1'000'000;
+constexpr uint32_t kChunksPerWake = 16;
 // Threads that are remembered at most; a segment may claim four billion.
 constexpr size_t kMaxRememberedThreads = 1 << 16;
 
@@ -196,9 +201,22 @@ uint64_t RingReader::Drain(Take take, uint64_t now_us, Sink& sink) {
     }
     taken += TakeChunk(entry, now_us, sink);
     sink.BetweenChunks();
+    if (freed_ >= kChunksPerWake) WakeWaiters();
   }
+  WakeWaiters();
   EncodeOld(take == Take::kEverything, now_us, sink);
   return taken;
+}
+
+void RingReader::WakeWaiters() {
+  const uint32_t freed = std::exchange(freed_, 0);
+  if (freed == 0) return;
+  // Pairs with the waiter's sequentially consistent increment: it sees the freed chunk, or we see it.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (header().waiters.load(std::memory_order_relaxed) == 0) return;
+  header().freed_chunks.fetch_add(1, std::memory_order_seq_cst);
+  constexpr int kFutexWake = 1;  // of processes that share the memory
+  syscall(SYS_futex, &header().freed_chunks, kFutexWake, freed, nullptr, nullptr, 0);
 }
 
 void RingReader::LearnIdentity(uint32_t index, Progress& progress, Sink& sink) {
@@ -267,6 +285,7 @@ void RingReader::FreeChunk(uint32_t index) {
   freed.state.store(kChunkFree, std::memory_order_relaxed);
   // Release, with the host's acquire when it claims the chunk: our reads of the content and the stores above are done.
   header().free_chunks[index / 64].fetch_or(uint64_t{1} << (index % 64), std::memory_order_release);
+  freed_++;
 }
 
 // Hands out the nodes and modules among a thread's waiting records.
@@ -338,9 +357,14 @@ void RingReader::RetireThread(uint32_t slot_index, uint32_t owner_tid, uint64_t 
         std::min(chunk(index).committed.load(std::memory_order_acquire), layout_.chunk_bytes) & ~uint32_t{7};
     if (!progress_[index].known) LearnIdentity(index, progress_[index], sink);
     TakeChunk({index, kChunkClosed, committed}, now_us, sink);
+    header().open_chunks.fetch_sub(1, std::memory_order_relaxed);
   }
+  WakeWaiters();
   if (Thread& thread = ThreadOf(serial, sink); !thread.words.empty()) Encode(serial, thread, now_us, sink);
   threads_.erase(serial);
+  // The lowest slot first, so that short-lived threads go on using the same few.
+  std::atomic<uint32_t>& hint = header().slot_hint;
+  if (slot_index < hint.load(std::memory_order_relaxed)) hint.store(slot_index, std::memory_order_relaxed);
   // Release, with the acquire of the next owner's CAS: the counters it goes on adding to are as we have left them.
   dead.owner.compare_exchange_strong(owner_tid, kSlotDead, std::memory_order_release, std::memory_order_relaxed);
 }

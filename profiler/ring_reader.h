@@ -86,6 +86,8 @@ class RingReader {
   SessionCounters Counters() const;
   // Chunks that no thread holds, of all.
   uint32_t FreeChunks() const;
+  // Changes when a thread found no slot.
+  uint32_t slots_wanted() const { return header().slots_wanted.load(std::memory_order_relaxed); }
 
   const uint64_t* received() const { return received_; }
   uint64_t damaged_chunks() const { return damaged_chunks_; }
@@ -137,6 +139,9 @@ class RingReader {
   void LearnIdentity(uint32_t index, Progress& progress, Sink& sink);
   uint64_t TakeChunk(const Ready& ready, uint64_t now_us, Sink& sink);
   void FreeChunk(uint32_t index);
+  // Those that wait for a chunk, as many as were freed since the last time.
+  void WakeWaiters();
+  uint32_t freed_ = 0;
   Thread& ThreadOf(uint32_t serial, Sink& sink);
   void Scan(Thread& thread, Sink& sink);
   void Encode(uint32_t serial, Thread& thread, uint64_t now_us, Sink& sink);

@@ -13,25 +13,10 @@ std::atomic<bool> stamp_records{false};
 
 namespace {
 
-uint32_t FreeChunks() {
-  uint32_t count = 0;
-  for (uint32_t word = 0; word * 64 < session.header->chunk_count; word++) {
-    count +=
-        static_cast<uint32_t>(__builtin_popcountll(session.header->free_chunks[word].load(std::memory_order_relaxed)));
-  }
-  return count;
-}
-
 // More than half of the pool is held open: whoever comes now must give its chunk back after each event, so that the
 // other half keeps circulating however many threads there are.
 bool PoolIsCrowded() {
-  const uint32_t count = session.header->chunk_count;
-  if (FreeChunks() * 2 >= count) return false;
-  uint32_t open = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    open += session.chunk_headers[i].state.load(std::memory_order_relaxed) == kChunkOpen;
-  }
-  return open * 2 > count;
+  return session.header->open_chunks.load(std::memory_order_relaxed) * 2 > session.header->chunk_count;
 }
 
 // Claims a free chunk; -1: none.
@@ -51,18 +36,20 @@ int64_t ClaimChunk(uint32_t hint) {
   return -1;
 }
 
-int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
+// Waiters sleep on a futex, since a thousand of them that woke up by themselves would keep the collector from its
+// processor.
+int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
   SessionHeader* header = session.header;
-  if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
   // A busy machine may keep the collector from its processor for long: wait. A collector that was killed never comes
   // back: ask its socket when its clock has stood still for a while.
   constexpr uint64_t kPatience_ns = 500'000'000;
+  constexpr long kSlice_ns = 100'000'000;
   const uint64_t start_ns = os::MonotonicNs();
   const uint64_t limit_ns = header->full_wait_us * 1000;
   uint64_t last_tick = header->tick.load(std::memory_order_relaxed), last_sign_ns = start_ns;
-  for (long pause_ns = 50000;; pause_ns = pause_ns < 1000000 ? pause_ns * 2 : pause_ns) {
+  for (;;) {
     if (header->collector_alive.load(std::memory_order_relaxed) == 0) return -1;
-    os::SleepNs(pause_ns);
+    const uint32_t seen = header->freed_chunks.load(std::memory_order_seq_cst);
     const int64_t chunk = ClaimChunk(hint);
     if (chunk >= 0) return chunk;
     const uint64_t now_ns = os::MonotonicNs();
@@ -70,6 +57,8 @@ int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
       thread->stalled = true;
       return -1;
     }
+    const uint64_t left_ns = limit_ns - (now_ns - start_ns);
+    os::WaitWhileEqual(&header->freed_chunks, seen, left_ns < kSlice_ns ? static_cast<long>(left_ns) : kSlice_ns);
     const uint64_t tick = header->tick.load(std::memory_order_relaxed);
     if (tick != last_tick) {
       last_tick = tick;
@@ -82,6 +71,17 @@ int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
       }
     }
   }
+}
+
+int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
+  SessionHeader* header = session.header;
+  if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
+  // Sequentially consistent, with the collector's fence between freeing and looking here: either it sees us, or we see
+  // what it has freed.
+  header->waiters.fetch_add(1, std::memory_order_seq_cst);
+  const int64_t chunk = SleepUntilChunk(thread, hint);
+  header->waiters.fetch_sub(1, std::memory_order_relaxed);
+  return chunk;
 }
 
 void PutGaps(ThreadState* thread) {
@@ -106,10 +106,13 @@ bool OpenChunk(ThreadState* thread) {
   thread->limit = thread->base + session.header->chunk_bytes / 8;
   thread->last_tsc = os::Tsc();
   thread->last_tick = session.header->tick.load(std::memory_order_relaxed);
-  char name[16] = {};
-  os::Syscall(SYS_prctl, PR_GET_NAME, reinterpret_cast<long>(name));
+  // A thread may be renamed; now and then is soon enough to ask.
+  constexpr uint32_t kChunksPerName = 16;
+  if (thread->next_sequence % kChunksPerName == 0) {
+    os::Syscall(SYS_prctl, PR_GET_NAME, reinterpret_cast<long>(thread->name));
+  }
   uint64_t words[2];
-  __builtin_memcpy(words, name, sizeof(words));
+  __builtin_memcpy(words, thread->name, sizeof(words));
   chunk->name[0].store(words[0], std::memory_order_relaxed);
   chunk->name[1].store(words[1], std::memory_order_relaxed);
   chunk->committed.store(0, std::memory_order_relaxed);
@@ -118,6 +121,7 @@ bool OpenChunk(ThreadState* thread) {
   chunk->slot.store(thread->slot_index, std::memory_order_relaxed);
   chunk->sequence.store(thread->next_sequence++, std::memory_order_relaxed);
   chunk->first_tsc.store(thread->last_tsc, std::memory_order_relaxed);
+  session.header->open_chunks.fetch_add(1, std::memory_order_relaxed);
   chunk->state.store(kChunkOpen, std::memory_order_release);  // pairs with the collector's acquire load of state
   thread->one_shot = PoolIsCrowded();
   PutGaps(thread);
@@ -133,6 +137,7 @@ void CloseChunk(ThreadState* thread) {
   thread->chunk = nullptr;
   thread->cursor = thread->limit = nullptr;
   chunk->state.store(kChunkClosed, std::memory_order_release);
+  session.header->open_chunks.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void ForgetUncommitted(ThreadState* thread) {

@@ -52,6 +52,8 @@ struct alignas(64) SessionHeader {
   alignas(64) std::atomic<uint64_t> tick;
   // 1 while a collector drains the ring. 0 tells writers that nobody will ever free a chunk again: drop, do not wait.
   std::atomic<uint32_t> collector_alive;
+  // A futex: changes when chunks were freed while somebody waited for one.
+  std::atomic<uint32_t> freed_chunks;
 
   // --- Written by the host.
   alignas(64) std::atomic<uint32_t> attached;         // 1 after the host mapped the segment (release)
@@ -65,8 +67,15 @@ struct alignas(64) SessionHeader {
   std::atomic<uint64_t> dropped_no_slot[kKindCount];  // events of threads that found no thread slot
   std::atomic<uint64_t> internal_failures;            // our own mmap failed; the event was dropped and is counted above
   std::atomic<uint64_t> heap_errors;                  // double or invalid frees that were seen on sampled blocks
-  std::atomic<uint64_t> stacks_checked;               // by a second, full unwind (builds with -Dcheck_unwind=true) ...
-  std::atomic<uint64_t> stacks_wrong;                 // ... and of them different
+  std::atomic<uint32_t> slot_hint;                    // where the search for a free thread slot begins
+  // Chunks that threads hold open: host adds when it opens one and subtracts when it closes one, the collector
+  // subtracts for those that it closes after their thread's death. Relaxed: it steers, it decides nothing.
+  std::atomic<uint32_t> open_chunks;
+  std::atomic<uint32_t> slots_wanted;  // incremented when a thread found no slot: the dead ones' are needed
+  // Threads in complete mode that wait for a chunk. The futex word is `freed_chunks`; see ring_writer.cc.
+  std::atomic<uint32_t> waiters;
+  std::atomic<uint64_t> stacks_checked;  // by a second, full unwind (builds with -Dcheck_unwind=true) ...
+  std::atomic<uint64_t> stacks_wrong;    // ... and of them different
 
   // Bit i set: chunk i is free. Host clears (acquire: sees the collector's last read of it), collector sets (release).
   alignas(64) std::atomic<uint64_t> free_chunks[256];

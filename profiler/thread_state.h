@@ -54,6 +54,9 @@ struct StackMemory {
   StackWord* words = nullptr;  // that the steps of previous[] have read, root first
   KnownNode* known = nullptr;  // 1 << known_bits, direct-mapped; nullptr: none (sampled mode)
   uint32_t known_bits = 0, known_misses = 0;
+  // Room for a few frames, beside the thread's state: threads with short stacks need no more.
+  void* first_room = nullptr;
+  uint32_t first_room_bytes = 0;
   uint32_t capacity = 0;  // of previous and walked
   uint32_t previous_count = 0;
   StackPath base;           // below which previous[0] lies: empty, or a truncation mark
@@ -72,11 +75,12 @@ struct ThreadState {
   uint64_t last_tsc;
   uint64_t last_tick;
   uint32_t until_timed;  // events until one is timed, itself included
-  bool one_shot;  // too many threads for the pool: give the chunk back after every event
-  bool stalled;   // the last wait for a chunk timed out; do not wait again until one is free
+  bool one_shot;         // too many threads for the pool: give the chunk back after every event
+  bool stalled;          // the last wait for a chunk timed out; do not wait again until one is free
 
   ThreadSlot* slot;
   uint32_t slot_index, serial, tid, next_sequence;
+  char name[16];                                          // of the thread, as it was last asked for
   uint64_t gap_count[kKindCount], gap_bytes[kKindCount];  // lost since the last record that went through
 
   // Stack pointer of the hook that is recording now; 0: none. A nested hook (signal handler) sees it and stays out; a

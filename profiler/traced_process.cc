@@ -132,7 +132,9 @@ uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
   const uint32_t free_before = reader_.FreeChunks();
   busy_ = free_before < attached_.segment->layout().chunk_count / 4 * 3;
   const uint64_t taken = reader_.Drain(RingReader::Take::kClosed, now_us, *this);
-  if (now_us >= next_retire_us_) {
+  const uint32_t slots_wanted = reader_.slots_wanted();
+  if (now_us >= next_retire_us_ || slots_wanted != last_slots_wanted_) {
+    last_slots_wanted_ = slots_wanted;
     RetireDeadThreads(now_us);
     const bool scarce = reader_.FreeChunks() < attached_.segment->layout().chunk_count / 4;
     next_retire_us_ = now_us + (scarce ? kUrgentRetireInterval_us : kRetireInterval_us);

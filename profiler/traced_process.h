@@ -111,6 +111,7 @@ class TracedProcess : private RingReader::Sink {
   uint64_t next_quick_us_ = 0;
   uint64_t next_full_us_ = 0;
   uint64_t next_retire_us_ = 0;
+  uint32_t last_slots_wanted_ = 0;
   TraceMemory last_memory_;
 };
 
