@@ -59,9 +59,7 @@ class Rule {
 inline constexpr uint32_t kRuleEntries = 1u << 16;
 extern std::atomic<uint64_t>* rule_entries __attribute__((visibility("hidden")));
 
-inline std::atomic<uint64_t>& RuleEntry(uintptr_t ip) {
-  return rule_entries[(ip ^ (Rule::Tag(ip) * 0x9e3779b1u >> 8)) & (kRuleEntries - 1)];
-}
+inline std::atomic<uint64_t>& RuleEntry(uintptr_t ip) { return rule_entries[(ip ^ ip >> 16) & (kRuleEntries - 1)]; }
 inline Rule CachedRule(uintptr_t ip) { return Rule(RuleEntry(ip).load(std::memory_order_relaxed)); }
 
 // Asks the call frame information, publishes the module that `ip` is in, and puts the rule into the cache. `exact`: ip

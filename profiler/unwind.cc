@@ -91,7 +91,11 @@ class Walker {
       if (slot != 0 && slot - low >= length) break;
       const uintptr_t caller_ip = *reinterpret_cast<const uintptr_t*>(cfa - 8);
       if (caller_ip == 0) break;
-      *frame = {ip, sp, bp, slot, 0, 0, by_bp ? uint32_t{kFrameUsesBp} : 0u, 0};
+      frame->ip = ip;  // node, hash and words are nobody's business yet
+      frame->sp = sp;
+      frame->bp = bp;
+      frame->bp_slot = slot;
+      frame->flags = by_bp ? uint32_t{kFrameUsesBp} : 0u;
       if (slot != 0) bp = *reinterpret_cast<const uintptr_t*>(slot);
       ip = caller_ip;
       sp = cfa;
@@ -232,31 +236,31 @@ class Walker {
     return path;
   }
 
+  // Where one frame is new, so are most of those that it called: their buckets, all at once.
+  void PrefetchPaths(uint64_t hash, const StackFrame* frame) {
+    while (frame-- != frames_->walked) {
+      hash = PathHash(hash, frame->ip, frame->flags & 15);
+      PrefetchPath(hash);
+    }
+  }
+
   // Names the walked frames below `path` and puts them on top of *kept frames of the previous stack. False: it could
   // not.
   bool NameAndAppend(StackPath path, uint32_t* kept) {
-    StackFrame* const last = frames_->walked;
-    KnownNode* known = frames_->known;
-    uint64_t mask = (uint64_t{1} << frames_->known_bits) - 1;
-    uint64_t hash = path.hash;
-    for (StackFrame* frame = last + count_; frame-- != last;) {
-      hash = PathHash(hash, frame->ip, frame->flags & 15);
-      frame->hash = hash;
-      if (known != nullptr) __builtin_prefetch(known + (hash & mask));
-    }
+    const StackFrame* const last = frames_->walked;
     StackFrame* out = frames_->previous + *kept;
     StackWord* const words = frames_->words;
+    KnownNode* known = frames_->known;
+    uint64_t mask = (uint64_t{1} << frames_->known_bits) - 1;
     bool prefetched = false;
-    for (const StackFrame* frame = last + count_; frame-- != last;) {
-      KnownNode* entry = known == nullptr || (frame->flags & 15) != 0 ? nullptr : known + (frame->hash & mask);
+    for (const StackFrame* frame = last + count_; frame-- != last; out++) {
+      const uint64_t hash = PathHash(path.hash, frame->ip, frame->flags & 15);
+      KnownNode* entry = known == nullptr || (frame->flags & 15) != 0 ? nullptr : known + (hash & mask);
       if (entry != nullptr && entry->ip == frame->ip && entry->parent == path.node) [[likely]] {
-        path = {entry->node, frame->hash};
+        path = {entry->node, hash};
       } else {
-        // Where one frame is new to us, so are most of those that it called.
-        if (!prefetched) {
-          for (const StackFrame* later = frame; later-- != last;) PrefetchPath(later->hash);
-          prefetched = true;
-        }
+        if (!prefetched) PrefetchPaths(hash, frame);
+        prefetched = true;
         path = NameSlowly(path, *frame, entry);
         if (path.node == 0) return false;
         known = frames_->known;
@@ -267,7 +271,6 @@ class Walker {
       } else {
         AppendFrame(frames_, static_cast<uint32_t>(out - frames_->previous), *frame, path, evaluated_, last_read_);
       }
-      out++;
     }
     *kept = static_cast<uint32_t>(out - frames_->previous);
     return true;
