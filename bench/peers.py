@@ -168,7 +168,7 @@ class Tidemark:
                  "trace_bytes": traces[0].stat().st_size, "stacks": info["stacks"], "nodes": info["nodes"],
                  "unwinding": run["unwinding"], "collector_cpu_us": info["collector_cpu_us"],
                  "bypassed": run["bypassed"], "problems": info["problems"][:5],
-                 "own_cost": info.get("own_cost") or run.get("own_cost")}
+                 "own_cost": info.get("cost")}
         facts["analysis"] = {"command": "tidemark report",
                              **cost_of(machine, [str(self.program), "report", str(traces[0])], folder)}
         return facts
