@@ -119,7 +119,7 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
     ThreadState* thread = report.thread();
     if (thread == nullptr) {
       StopRecording();
-      if (countdown == 0 && !IsFullMode()) countdown = recorder::BytesUntilRetry();
+      if (const uint64_t bytes = IsFullMode() ? 0 : recorder::BytesUntilRetry(); bytes != 0) countdown = bytes;
       block = HeapAllocate(size, alignment, zero);
     } else if (IsFullMode()) {
       block = HeapAllocate(size, alignment, zero);
