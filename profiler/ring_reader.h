@@ -88,6 +88,8 @@ class RingReader {
   uint32_t FreeChunks() const;
   // Changes when a thread found no slot.
   uint32_t slots_wanted() const { return header().slots_wanted.load(std::memory_order_relaxed); }
+  // How many threads have taken a slot so far.
+  uint32_t threads_started() const { return header().thread_serials.load(std::memory_order_relaxed); }
 
   const uint64_t* received() const { return received_; }
   uint64_t damaged_chunks() const { return damaged_chunks_; }

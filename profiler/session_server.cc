@@ -24,7 +24,7 @@
 namespace tidemark {
 namespace {
 
-constexpr uint64_t kSampledRingBytes = 512 << 10;
+constexpr uint64_t kSampledRingBytes = 1 << 20;
 constexpr uint64_t kFullRingBytes = 8 << 20;
 // Many small chunks serve more threads than few large ones; a change of chunk costs a quarter of a microsecond.
 constexpr uint32_t kChunkBytes = 4 << 10;

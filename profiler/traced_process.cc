@@ -131,13 +131,13 @@ uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
   header.tick.fetch_add(1, std::memory_order_relaxed);
   const uint32_t free_before = reader_.FreeChunks();
   busy_ = free_before < attached_.segment->layout().chunk_count / 4 * 3;
-  const uint64_t taken = reader_.Drain(RingReader::Take::kClosed, now_us, *this);
-  const uint32_t slots_wanted = reader_.slots_wanted();
-  if (now_us >= next_retire_us_ || slots_wanted != last_slots_wanted_) {
-    last_slots_wanted_ = slots_wanted;
+  uint64_t taken = reader_.Drain(RingReader::Take::kClosed, now_us, *this);
+  if (RetireIsDue(now_us)) {
+    const uint32_t free_chunks = reader_.FreeChunks();
     RetireDeadThreads(now_us);
-    const bool scarce = reader_.FreeChunks() < attached_.segment->layout().chunk_count / 4;
-    next_retire_us_ = now_us + (scarce ? kUrgentRetireInterval_us : kRetireInterval_us);
+    last_retire_us_ = now_us;
+    // Where threads die, others are born: that is no time to sleep long.
+    if (reader_.FreeChunks() > free_chunks) taken = std::max<uint64_t>(taken, 1);
   }
   SampleMemory(now_us, live_processes);
   if (writer_ != nullptr && now_us >= next_clock_us_) {
@@ -146,6 +146,21 @@ uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
   }
   cpu_ns_ += CpuNs() - cpu_before;
   return taken;
+}
+
+// Dead threads keep chunks and slots: they are looked for now and then, more often when either runs short, and at once
+// when many threads have started or one found no slot.
+bool TracedProcess::RetireIsDue(uint64_t now_us) {
+  const SegmentLayout& layout = attached_.segment->layout();
+  const uint32_t wanted = reader_.slots_wanted(), started = reader_.threads_started();
+  const bool many_started =
+      started - retired_when_started_ >= std::min(layout.thread_slot_count, layout.chunk_count) / 4;
+  const bool scarce = reader_.FreeChunks() < layout.chunk_count / 2;
+  const uint64_t interval_us = scarce ? kUrgentRetireInterval_us : kRetireInterval_us;
+  if (now_us < last_retire_us_ + interval_us && !many_started && wanted == retired_when_wanted_) return false;
+  retired_when_wanted_ = wanted;
+  retired_when_started_ = started;
+  return true;
 }
 
 bool TracedProcess::ThreadExists(uint32_t own_tid) {

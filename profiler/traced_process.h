@@ -89,6 +89,7 @@ class TracedProcess : private RingReader::Sink {
   void BetweenChunks() override;
 
   void WriteInfo();
+  bool RetireIsDue(uint64_t now_us);
   void RetireDeadThreads(uint64_t now_us);
   bool ThreadExists(uint32_t own_tid);
   void SampleMemory(uint64_t now_us, size_t live_processes);
@@ -110,8 +111,8 @@ class TracedProcess : private RingReader::Sink {
   uint64_t next_clock_us_ = 0;
   uint64_t next_quick_us_ = 0;
   uint64_t next_full_us_ = 0;
-  uint64_t next_retire_us_ = 0;
-  uint32_t last_slots_wanted_ = 0;
+  uint64_t last_retire_us_ = 0;
+  uint32_t retired_when_wanted_ = 0, retired_when_started_ = 0;
   TraceMemory last_memory_;
 };
 

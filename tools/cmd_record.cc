@@ -339,7 +339,7 @@ RunFunction DefineRecord(CLI::App& app) {
       ->type_name("N");
   app.add_option("--seed", options->seed, "seed of the sampler, for runs that repeat (default 0: from the clock)")
       ->type_name("N");
-  app.add_option("--ring-bytes", options->ring_bytes, "shared memory per process (default 512K sampled, 8M full)")
+  app.add_option("--ring-bytes", options->ring_bytes, "shared memory per process (default 1M sampled, 8M full)")
       ->type_name("SIZE");
   app.add_option("--full-wait", options->full_wait_ms,
                  "full mode: how long an event waits for room in the ring before it is dropped (default 10000)")
