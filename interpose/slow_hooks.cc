@@ -101,12 +101,13 @@ void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignmen
   return block;
 }
 
-// Nothing is recorded (any more): let the fast paths have it all.
-void StopRecording() {
-  if (recorder::IsRecording()) return;
+// If nothing is recorded (any more): lets the fast paths have it all.
+bool StopIfNotRecording() {
+  if (recorder::IsRecording()) return false;
   countdown = kNever;
   hot.records_all = false;
   hot.length = hot.heap_length;
+  return true;
 }
 
 void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const UnwindStart& from) {
@@ -118,8 +119,9 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
     Report report(from, kKindAlloc);
     ThreadState* thread = report.thread();
     if (thread == nullptr) {
-      StopRecording();
-      if (const uint64_t bytes = IsFullMode() ? 0 : recorder::BytesUntilRetry(); bytes != 0) countdown = bytes;
+      if (!StopIfNotRecording() && !IsFullMode()) {
+        if (const uint64_t bytes = recorder::BytesUntilRetry(); bytes != 0) countdown = bytes;
+      }
       block = HeapAllocate(size, alignment, zero);
     } else if (IsFullMode()) {
       block = HeapAllocate(size, alignment, zero);
@@ -154,7 +156,7 @@ void FreeSlow(void* block, const UnwindStart& from) {
       if (report.thread() != nullptr)
         recorder::OnFree(report.thread(), block);
       else
-        StopRecording();
+        StopIfNotRecording();
     }
     return heap::Free(block);
   }
@@ -214,7 +216,7 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
         heap::Free(block);
       }
     } else {
-      if (thread == nullptr) StopRecording();
+      if (thread == nullptr) StopIfNotRecording();
       moved = heap::Reallocate(block, size);
     }
   } else if (region::Contains(block)) {
