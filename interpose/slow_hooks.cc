@@ -64,7 +64,7 @@ void* OutOfMemory() {
 }
 
 // Complete mode keeps the hot range empty, so that every free comes here.
-bool IsFullMode() { return hot.records_all; }
+inline bool IsFullMode() { return hot.records_all; }
 
 void* HeapAllocate(size_t size, size_t alignment, bool zero) {
   if (alignment <= kNatural) return heap::Allocate(size, zero);
@@ -231,11 +231,9 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
 
 bool IsPowerOfTwo(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
-}  // namespace
-
-// In complete mode each event comes here, so its ordinary case (nothing to sample, natural alignment, a block of the
-// heap) stands in front of the general one.
-namespace {
+// In complete mode each event takes a slow function, so its ordinary case (nothing to sample, natural alignment, a
+// block of the heap) stands there in front of the general one.
+inline ThreadState* EnterComplete(uintptr_t sp) { return IsFullMode() ? recorder::EnterIfReady(sp) : nullptr; }
 
 inline void* Recorded(ThreadState* thread, Api api, void* block, size_t size, int saved_errno,
                       const UnwindStart& from) {
@@ -245,8 +243,6 @@ inline void* Recorded(ThreadState* thread, Api api, void* block, size_t size, in
   *thread->errno_at = block != nullptr ? saved_errno : ENOMEM;
   return block;
 }
-
-inline ThreadState* EnterComplete(uintptr_t sp) { return hot.records_all ? recorder::EnterIfReady(sp) : nullptr; }
 
 }  // namespace
 

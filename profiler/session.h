@@ -74,7 +74,7 @@ struct alignas(64) SessionHeader {
   std::atomic<uint32_t> slots_wanted;  // incremented when a thread found no slot: the dead ones' are needed
   // Threads in complete mode that wait for a chunk. The futex word is `freed_chunks`; see ring_writer.cc.
   std::atomic<uint32_t> waiters;
-  std::atomic<uint64_t> stacks_checked;  // by a second, full unwind (builds with -Dcheck_unwind=true) ...
+  std::atomic<uint64_t> stacks_checked;  // by a second, full unwind (libtidemark_checked.so) ...
   std::atomic<uint64_t> stacks_wrong;    // ... and of them different
 
   // Bit i set: chunk i is free. Host clears (acquire: sees the collector's last read of it), collector sets (release).

@@ -1,4 +1,4 @@
-// The unwinder's proof, for builds with -Dcheck_unwind=true: every stack is taken a second time, by call frame
+// The unwinder's proof, in libtidemark_checked.so alone: every stack is taken a second time, by call frame
 // information alone, and compared with what rule cache and suffix reuse found.
 //
 // Counts into SessionHeader::stacks_checked and stacks_wrong; `tidemark info` prints both. Far too slow for anything

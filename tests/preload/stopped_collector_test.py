@@ -75,14 +75,17 @@ class StoppedCollector(unittest.TestCase):
         time.sleep(max(0.0, paused_at + STOPPED_S - time.monotonic()))
         os.kill(self.collector, signal.SIGCONT)
 
-    def test_sampled_mode_goes_on_and_drops(self):
-        self.start("--sample-bytes", "256", "--ring-bytes", "64K")
+    def goes_on_and_drops(self, *options):
+        self.start(*options)
         paused_at = self.pause()
         time.sleep(STOPPED_S / 2)
         self.wait_for_more(self.pairs(), deadline_s=1)
         self.resume(paused_at)
         time.sleep(0.5)
         self.check_drops(*self.end())
+
+    def test_sampled_mode_goes_on_and_drops(self):
+        self.goes_on_and_drops("--sample-bytes", "256", "--ring-bytes", "64K")
 
     def test_complete_mode_waits_and_loses_nothing(self):
         self.start("--mode", "full", "--ring-bytes", "1M", "--full-wait", "60000")
@@ -99,13 +102,7 @@ class StoppedCollector(unittest.TestCase):
         self.assertGreater(info["cost"]["longest_gap_us"], STOPPED_S * 0.9e6)
 
     def test_complete_mode_drops_when_it_has_waited_long_enough(self):
-        self.start("--mode", "full", "--ring-bytes", "1M", "--full-wait", "200")
-        paused_at = self.pause()
-        time.sleep(STOPPED_S / 2)
-        self.wait_for_more(self.pairs(), deadline_s=1)
-        self.resume(paused_at)
-        time.sleep(0.5)
-        self.check_drops(*self.end())
+        self.goes_on_and_drops("--mode", "full", "--ring-bytes", "1M", "--full-wait", "200")
 
 
 if __name__ == "__main__":
