@@ -130,6 +130,15 @@ def peer_rows(peers: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
 PEER_HEAD = ["peer", "n", "CPU s", "CPU / glibc", "user / glibc", "wall / glibc", "peak MiB", "all processes MiB"]
 
 
+def rule_miss_cost(facts: dict[str, Any]) -> str:
+    """Time for unwinding rules that had to be looked up in CFI, and its part of what the hooks took."""
+    cost = facts.get("own_cost") or {}
+    if "rule_misses_ns" not in cost:
+        return ""
+    part = cost["rule_misses_ns"] / cost["hooks_ns"] if cost.get("hooks_ns") else 0
+    return f"{cost['rule_misses_ns'] / 1e6:.2f} ms" + (f", {part:.1%} of the hooks" if part else "")
+
+
 def recording_rows(peers: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, series in peers.items():
@@ -148,7 +157,7 @@ def recording_rows(peers: dict[str, Any]) -> list[list[str]]:
                      f"{facts['trace_bytes'] / pairs:.2f}" if pairs else "",
                      f"{other.median:.3f}", f"{other.median / events * 1e6:.3f}" if events > 10_000 else "",
                      f"{facts['stacks']:,}", per_stack("frames_walked"), per_stack("frames_reused"),
-                     f"{unwinding['rule_misses']:,}" if unwinding else ""])
+                     f"{unwinding['rule_misses']:,}" if unwinding else "", rule_miss_cost(facts)])
     return rows
 
 
@@ -174,7 +183,7 @@ def workload_section(name: str, workload: dict[str, Any]) -> list[str]:
     rows = recording_rows(workload["peers"])
     if rows:
         lines += table(["recording", "events", "dropped", "trace B / pair", "collector CPU s", "per million events s",
-                        "stacks", "frames walked / stack", "reused / stack", "rule misses"], rows)
+                        "stacks", "frames walked / stack", "reused / stack", "rule misses", "they took"], rows)
     rows = analysis_rows(workload["peers"])
     if rows:
         lines += table(["analysis of", "by", "s", "MiB"], rows)

@@ -391,6 +391,7 @@ SessionCounters RingReader::Counters() const {
     sum.frames_walked += s.frames_walked.load(kRelaxed);
     sum.frames_reused += s.frames_reused.load(kRelaxed);
     sum.rule_misses += s.rule_misses.load(kRelaxed);
+    sum.rule_miss_ticks += s.rule_miss_ticks.load(kRelaxed);
     sum.truncated += s.truncated.load(kRelaxed);
     sum.fp_guesses += s.fp_guesses.load(kRelaxed);
     sum.timed_events += s.timed_events.load(kRelaxed);

@@ -95,12 +95,13 @@ struct alignas(64) ThreadSlot {
   // draw.
   std::atomic<uint64_t> allocated_bytes;
   // Unwinder statistics.
-  std::atomic<uint64_t> stacks;         // stacks taken
-  std::atomic<uint64_t> frames_walked;  // frames found by a rule
-  std::atomic<uint64_t> frames_reused;  // frames proven by suffix reuse
-  std::atomic<uint64_t> rule_misses;    // frames whose rule came from CFI
-  std::atomic<uint64_t> truncated;      // stacks that did not reach the root
-  std::atomic<uint64_t> fp_guesses;     // frames without CFI that were stepped by frame pointer
+  std::atomic<uint64_t> stacks;           // stacks taken
+  std::atomic<uint64_t> frames_walked;    // frames found by a rule
+  std::atomic<uint64_t> frames_reused;    // frames proven by suffix reuse
+  std::atomic<uint64_t> rule_misses;      // frames whose rule came from CFI
+  std::atomic<uint64_t> rule_miss_ticks;  // of the TSC, for those
+  std::atomic<uint64_t> truncated;        // stacks that did not reach the root
+  std::atomic<uint64_t> fp_guesses;       // frames without CFI that were stepped by frame pointer
   // Events not looked at because they came from inside a hook (a signal handler that allocates while the thread was
   // recording). observed = events + dropped + skipped.
   std::atomic<uint64_t> skipped[kKindCount];

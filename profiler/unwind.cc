@@ -174,8 +174,13 @@ class Walker {
     exact_ = false;
     CfiRow row;
     if (exact || !rule.IsFor(at_.ip) || rule.kind() == RuleKind::kByCfi) {
-      misses_ += exact || !rule.IsFor(at_.ip);
+      const bool missed = exact || !rule.IsFor(at_.ip);
+      const uint64_t begin = missed ? os::Tsc() : 0;
       rule = FindRule(thread_, at_.ip, exact, &row);
+      if (missed) {
+        ++misses_;
+        miss_ticks_ += os::Tsc() - begin;
+      }
     }
     switch (rule.kind()) {
       case RuleKind::kFrame:
@@ -398,7 +403,10 @@ class Walker {
     add(slot->stacks, 1);
     add(slot->frames_walked, walked_total_);
     add(slot->frames_reused, reused_total_);
-    if (misses_ != 0) add(slot->rule_misses, misses_);
+    if (misses_ != 0) {
+      add(slot->rule_misses, misses_);
+      add(slot->rule_miss_ticks, miss_ticks_);
+    }
     if (truncated_) add(slot->truncated, 1);
     if (guesses_ != 0) add(slot->fp_guesses, guesses_);
   }
@@ -411,6 +419,7 @@ class Walker {
   bool exact_ = false;      // at_.ip is an interrupted instruction
   uint32_t count_ = 0;      // frames in walked[], leaf first
   uint32_t walked_total_ = 0, reused_total_ = 0, misses_ = 0, guesses_ = 0;
+  uint64_t miss_ticks_ = 0;
   bool truncated_ = false;
   StackWord last_read_ = {0, 0};  // what told the step nearest to the root to stop
   static constexpr uint32_t kMaxEvaluated = 16;

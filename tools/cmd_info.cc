@@ -80,6 +80,7 @@ Json CostJson(const OwnCost& cost) {
   return {{"timed_events", cost.timed_events},
           {"ns_per_event", cost.timed_events == 0 ? Json(nullptr) : Json(cost.ns_per_event)},
           {"hooks_ns", cost.timed_events == 0 ? Json(nullptr) : Json(static_cast<uint64_t>(cost.hooks_ns))},
+          {"rule_misses_ns", static_cast<uint64_t>(cost.rule_misses_ns)},
           {"collector_cpu_us", cost.collector_cpu_us},
           {"bytes_written", cost.bytes_written},
           {"longest_gap_us", cost.longest_gap_us}};
@@ -166,8 +167,11 @@ std::string InfoText(const LoadedTrace& trace, const std::string& file, const Te
   line("unwinding", facts.UnwindText());
   if (facts.unwinding && facts.unwinding->frames_walked + facts.unwinding->frames_reused > 0) {
     const Unwinding& unwind = *facts.unwinding;
-    line("", fmt::format("{} frames reused, {} walked, {} rules looked up in CFI", HumanCount(unwind.frames_reused),
-                         HumanCount(unwind.frames_walked), HumanCount(unwind.rule_misses)));
+    line("", fmt::format("{} frames reused, {} walked, {} rules looked up in CFI{}", HumanCount(unwind.frames_reused),
+                         HumanCount(unwind.frames_walked), HumanCount(unwind.rule_misses),
+                         facts.cost.rule_misses_ns == 0
+                             ? ""
+                             : " in " + HumanDuration(static_cast<int64_t>(facts.cost.rule_misses_ns))));
   }
   if (!trace.reader->memory().empty()) {
     line("memory", fmt::format("largest RSS {}, {} samples", HumanBytes(static_cast<double>(MaxRss(*trace.reader))),

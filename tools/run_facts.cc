@@ -47,9 +47,11 @@ OwnCost CostOf(const json& info, const json& end, uint64_t events) {
   cost.timed_events = Number(Child(end, "hooks"), "timed_events");
   const uint64_t ns_before = Number(info, "start_monotonic_ns"), ns_after = Number(end, "end_monotonic_ns");
   const uint64_t ticks_before = Number(info, "start_tsc"), ticks_after = Number(end, "end_tsc");
-  if (cost.timed_events == 0 || ns_after <= ns_before || ticks_after <= ticks_before) return cost;
+  if (ns_after <= ns_before || ticks_after <= ticks_before) return cost;
   const double ns_per_tick =
       static_cast<double>(ns_after - ns_before) / static_cast<double>(ticks_after - ticks_before);
+  cost.rule_misses_ns = static_cast<double>(Number(Child(end, "hooks"), "rule_miss_ticks")) * ns_per_tick;
+  if (cost.timed_events == 0) return cost;
   cost.ns_per_event = static_cast<double>(Number(Child(end, "hooks"), "timed_ticks")) * ns_per_tick /
                       static_cast<double>(cost.timed_events);
   cost.hooks_ns = cost.ns_per_event * static_cast<double>(events);

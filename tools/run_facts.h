@@ -37,6 +37,7 @@ struct OwnCost {
   uint64_t timed_events = 0;      // events whose recording was timed
   double ns_per_event = 0;        // their mean, in the hooks, without the heap's own work
   double hooks_ns = 0;            // estimate for all events
+  double rule_misses_ns = 0;      // of that, looking up unwinding rules in CFI; measured, not estimated
   uint64_t collector_cpu_us = 0;  // user and system
   uint64_t bytes_written = 0;
   uint64_t longest_gap_us = 0;  // the longest time for which the collector did not look at the ring

@@ -34,6 +34,7 @@ def facts(trace_bytes: int = 1_500_000, dropped: int = 0) -> dict:
     unwinding = {"stacks": 1_000_000, "frames_walked": 2_000_000, "frames_reused": 8_000_000, "rule_misses": 44}
     return {"events": EVENTS, "observed": sum(EVENTS.values()) + dropped, "dropped": dropped, "stacks": 70,
             "trace_bytes": trace_bytes, "unwinding": unwinding,
+            "own_cost": {"hooks_ns": 50_000_000, "rule_misses_ns": 250_000},
             "analysis": {"command": "tidemark report", "wall_s": 0.5, "cpu_s": 0.5, "peak_bytes": 20 * MIB}}
 
 
@@ -138,6 +139,9 @@ class MarkdownTest(unittest.TestCase):
         self.assertIn("| tidemark-full | 3 | 1.600 (1.500-1.700) | 1.60 (1.50-1.70) |", text)
         self.assertIn("| tidemark-full | 2,000,000 | 0 | 1.50 |", text)
         self.assertIn("![CPU](cpu.svg)", text)
+
+    def test_rule_misses_have_a_cost(self):
+        self.assertIn("| 44 | 0.25 ms, 0.5% of the hooks |", " ".join(self.render(report()).split()))
 
     def test_the_beginning_has_one_row_for_each_budget(self):
         made = report()
