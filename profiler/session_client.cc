@@ -43,12 +43,45 @@ bool ReceiveReply(int fd, AttachReply* reply, int* segment_fd) {
   return n == static_cast<long>(sizeof(*reply)) && reply->magic == kSessionMagic && reply->version == kSessionVersion;
 }
 
-bool IsSane(const SessionHeader& h, uint64_t bytes) {
-  return h.magic == kSessionMagic && h.version == kSessionVersion && h.segment_bytes == bytes && h.chunk_count > 0 &&
-         h.chunk_count <= kMaxChunks && h.chunk_bytes >= 4096 && h.thread_slot_count > 0 &&
-         h.thread_slots_offset + uint64_t{h.thread_slot_count} * sizeof(ThreadSlot) <= bytes &&
-         h.chunk_headers_offset + uint64_t{h.chunk_count} * sizeof(ChunkHeader) <= bytes &&
-         h.chunks_offset + uint64_t{h.chunk_count} * h.chunk_bytes <= bytes;
+// Where the parts of the segment are. Each field is read once: what was checked is what is used.
+struct Layout {
+  explicit Layout(const SessionHeader& shared) {
+    const volatile SessionHeader& h = shared;
+    magic = h.magic;
+    version = h.version;
+    segment_bytes = h.segment_bytes;
+    chunk_bytes = h.chunk_bytes;
+    chunk_count = h.chunk_count;
+    slot_count = h.thread_slot_count;
+    slots = h.thread_slots_offset;
+    chunk_headers = h.chunk_headers_offset;
+    chunks = h.chunks_offset;
+  }
+
+  bool IsSane(uint64_t bytes) const {
+    constexpr uint64_t kAlignment = 64;
+    constexpr uint32_t kSmallestChunk = 4096, kLargestChunk = 1 << 20;
+    const auto fits = [bytes](uint64_t offset, uint64_t count, uint64_t size) {
+      return offset % kAlignment == 0 && offset <= bytes && count * size <= bytes - offset;
+    };
+    return magic == kSessionMagic && version == kSessionVersion && segment_bytes == bytes && chunk_count > 0 &&
+           chunk_count <= kMaxChunks && chunk_bytes >= kSmallestChunk && chunk_bytes <= kLargestChunk &&
+           (chunk_bytes & (chunk_bytes - 1)) == 0 && slot_count > 0 && fits(slots, slot_count, sizeof(ThreadSlot)) &&
+           fits(chunk_headers, chunk_count, sizeof(ChunkHeader)) && fits(chunks, chunk_count, chunk_bytes);
+  }
+
+  uint64_t magic, segment_bytes, slots, chunk_headers, chunks;
+  uint32_t version, chunk_bytes, chunk_count, slot_count;
+};
+
+// Abstract names have no owner: once the collector is gone, anybody may listen under its name. Only root and the user
+// that this process acts as are believed.
+bool IsTrusted(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  const long error = os::Syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, reinterpret_cast<long>(&peer),
+                                 reinterpret_cast<long>(&length));
+  return !os::IsError(error) && (peer.uid == 0 || static_cast<long>(peer.uid) == os::Syscall(SYS_geteuid));
 }
 
 Attach Handshake(int fd, bool forked, bool bypassed, Session* out) {
@@ -66,12 +99,12 @@ Attach Handshake(int fd, bool forked, bool bypassed, Session* out) {
   if (received && reply.accepted == 1 && segment_fd >= 0 && reply.segment_bytes >= sizeof(SessionHeader)) {
     if (void* memory = os::MapShared(segment_fd, reply.segment_bytes)) {
       auto* header = static_cast<SessionHeader*>(memory);
-      if (IsSane(*header, reply.segment_bytes)) {
+      if (const Layout layout(*header); layout.IsSane(reply.segment_bytes)) {
         auto* bytes = static_cast<uint8_t*>(memory);
         out->header = header;
-        out->slots = reinterpret_cast<ThreadSlot*>(bytes + header->thread_slots_offset);
-        out->chunk_headers = reinterpret_cast<ChunkHeader*>(bytes + header->chunk_headers_offset);
-        out->chunks = bytes + header->chunks_offset;
+        out->slots = reinterpret_cast<ThreadSlot*>(bytes + layout.slots);
+        out->chunk_headers = reinterpret_cast<ChunkHeader*>(bytes + layout.chunk_headers);
+        out->chunks = bytes + layout.chunks;
         out->bytes = reply.segment_bytes;
         os::Advise(memory, out->bytes, MADV_DONTDUMP);
         header->pid.store(os::ProcessId(), std::memory_order_relaxed);
@@ -144,9 +177,10 @@ bool FindTool(char* out, size_t capacity) {
 }  // namespace
 
 Attach AttachToCollector(const char* session_name, bool forked, bool bypassed, Session* out) {
+  if (forked) os::LocateThreadId();
   int fd;
   if (Connect(session_name, 0, &fd) != 0) return Attach::kNoCollector;
-  const Attach result = Handshake(fd, forked, bypassed, out);
+  const Attach result = IsTrusted(fd) ? Handshake(fd, forked, bypassed, out) : Attach::kNoCollector;
   os::Close(fd);
   return result;
 }

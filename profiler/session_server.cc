@@ -26,6 +26,7 @@ namespace {
 
 constexpr uint64_t kSampledRingBytes = 1 << 20;
 constexpr uint64_t kFullRingBytes = 8 << 20;
+constexpr uint64_t kLeastRingBytes = 64 << 10;
 // Many small chunks serve more threads than few large ones; a change of chunk costs a quarter of a microsecond.
 constexpr uint32_t kChunkBytes = 4 << 10;
 constexpr uint32_t kMostThreadSlots = 4096, kFewestThreadSlots = 64;
@@ -36,6 +37,21 @@ constexpr int SO_PEERPIDFD = 77;
 #endif
 
 std::string Failed(const char* what) { return std::string(what) + " failed: " + std::strerror(errno); }
+
+// Who connected, as of then.
+std::optional<ucred> PeerOf(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
+  return peer;
+}
+
+AttachReply EmptyReply() {
+  AttachReply reply{};
+  reply.magic = kSessionMagic;
+  reply.version = kSessionVersion;
+  return reply;
+}
 
 }  // namespace
 
@@ -65,7 +81,8 @@ std::unique_ptr<Segment> Segment::Create(const SessionOptions& options, uint64_t
   }
   // Not posix_fallocate: its fallback writes byte by byte into a file that cannot be allocated anyway.
   if (fallocate(segment->fd(), 0, 0, static_cast<off_t>(layout.segment_bytes)) != 0) {
-    *error = Failed("allocating the shared segment (memory is short, or a memory limit is reached)");
+    *error = Failed(errno == EFBIG ? "allocating the shared segment (it is larger than the file size limit, ulimit -f)"
+                                   : "allocating the shared segment (memory is short, or a memory limit is reached)");
     return nullptr;
   }
   if (fcntl(segment->fd(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
@@ -164,11 +181,22 @@ bool SessionServer::Owns(int fd) const {
   return std::any_of(connections_.begin(), connections_.end(), [fd](const Connection& c) { return c.fd.get() == fd; });
 }
 
+void SessionServer::Refuse(int fd) {
+  ++refused_;
+  const AttachReply reply = EmptyReply();
+  (void)send(fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void SessionServer::Accept() {
   while (listener_.valid() && connections_.size() < kMaxConnections) {
     OwnedFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) return;
-    Adopt(std::move(fd));
+    // The name is no secret: a stranger's connections must not keep others waiting.
+    const std::optional<ucred> peer = PeerOf(fd.get());
+    if (peer && peer->uid != 0 && peer->uid != geteuid() && !admit_(peer->pid, peer->uid))
+      Refuse(fd.get());
+    else
+      Adopt(std::move(fd));
   }
 }
 
@@ -194,24 +222,20 @@ std::optional<Attached> SessionServer::Answer(int fd, size_t live_sessions) {
   connections_.erase(found);
   if (n != sizeof request || request.magic != kSessionMagic) return std::nullopt;
 
-  AttachReply reply{};
-  reply.magic = kSessionMagic;
-  reply.version = kSessionVersion;
-  ucred peer{};
-  socklen_t length = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || request.version != kSessionVersion ||
-      !admit_(peer.pid, peer.uid)) {
-    ++refused_;
-    (void)send(fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const std::optional<ucred> known = PeerOf(fd);
+  if (!known || request.version != kSessionVersion || !admit_(known->pid, known->uid)) {
+    Refuse(fd);
     return std::nullopt;
   }
+  const ucred peer = *known;
+  AttachReply reply = EmptyReply();
   Attached attached;
   attached.pid = peer.pid;
   attached.own_pid = static_cast<pid_t>(request.pid);
   attached.fork_child = request.parent_session != 0;
   attached.bypassed = (request.flags & kAttachBypassed) != 0;
   int pidfd = -1;
-  length = sizeof pidfd;
+  socklen_t length = sizeof pidfd;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) != 0) {
     pidfd = static_cast<int>(syscall(SYS_pidfd_open, peer.pid, 0));
   }
@@ -257,7 +281,16 @@ std::unique_ptr<Segment> SessionServer::TakeSegment(size_t live_sessions) {
   spare_wanted_ = ++taken_segments_ >= 2;
   const uint64_t ring_bytes = RingBytes(live_sessions);
   if (spare_ != nullptr && spare_->layout().segment_bytes <= ring_bytes) return std::move(spare_);
-  return Segment::Create(options_, ring_bytes, "tidemark-" + session_name_, &error_);
+  std::string error;
+  // Where memory is short or limited, a small ring is better than none: what it cannot take is counted.
+  for (uint64_t bytes = ring_bytes; bytes >= kLeastRingBytes; bytes /= 2) {
+    std::string reason;
+    std::unique_ptr<Segment> segment = Segment::Create(options_, bytes, "tidemark-" + session_name_, &reason);
+    if (segment != nullptr) return segment;
+    if (error.empty()) error = reason;
+  }
+  error_ = error;
+  return nullptr;
 }
 
 void SessionServer::Idle(uint64_t now_us, size_t live_sessions) {

@@ -115,6 +115,7 @@ class SessionServer {
     uint64_t since_us = 0;
   };
   void Accept();
+  void Refuse(int fd);
   std::optional<Attached> Answer(int fd, size_t live_sessions);
   std::unique_ptr<Segment> TakeSegment(size_t live_sessions);
   uint64_t RingBytes(size_t live_sessions) const;
