@@ -136,9 +136,9 @@ void Collector::Run(OwnedFd first) {
   for (;;) {
     epoll_event events[64];
     const int count = epoll_wait(epoll_fd_, events, 64, timeout_ms);
-    const bool had_control = control_.valid();
     ReadControl();
-    bool ended = had_control && !control_.valid();  // nobody will tell us the launched process's status any more
+    // Nobody will tell us the launched process's status any more.
+    bool ended = std::exchange(record_is_gone_, false);
     bool asked = false;
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
@@ -151,9 +151,7 @@ void Collector::Run(OwnedFd first) {
       }
     }
     if (stop_) break;
-    if (asked) {
-      for (Attached& attached : server_.ServePending(processes_.size())) OnAttached(std::move(attached));
-    }
+    if (asked) AdoptPending(processes_.size());
     PollAll();
     if (ended) FinishEnded();
     if (launched_ended_ && control_.valid()) OnLaunchedEnded();
@@ -183,7 +181,8 @@ void Collector::ReadControl() {
     ControlMessage message;
     const ssize_t n = recv(control_.get(), &message, sizeof message, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (n != sizeof message) {  // record is gone: go on without it
+    if (n != sizeof message) {  // go on without it
+      record_is_gone_ = true;
       CloseControl();
       return;
     }
@@ -252,6 +251,13 @@ void Collector::OnAttached(Attached attached) {
   idle_ms_ = kActiveSleep_ms;
 }
 
+// Images of a process are adopted in the order in which they attached; so whoever asks the server puts them behind
+// those that were answered during a drain.
+void Collector::AdoptPending(size_t live_sessions) {
+  for (Attached& attached : server_.ServePending(live_sessions)) arrivals_.push_back(std::move(attached));
+  AdoptArrivals();
+}
+
 void Collector::AdoptArrivals() {
   while (!arrivals_.empty()) {
     std::vector<Attached> arrivals = std::exchange(arrivals_, {});
@@ -315,6 +321,7 @@ void Collector::FinishReplacedImages(uint64_t now_us) {
       ++i;
     }
   }
+  AdoptArrivals();
 }
 
 void Collector::Finish(size_t index, const ProcessExit& exit) {
@@ -323,6 +330,10 @@ void Collector::Finish(size_t index, const ProcessExit& exit) {
   const bool launched = process->pid() == launched_pid_ && process->start_ticks() == launched_start_ticks_;
   if (process->pidfd() >= 0) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, process->pidfd(), nullptr);
   TraceSummary summary = process->Finish(exit);
+  if (summary.not_recorded) {
+    ++not_recorded_;
+    return;
+  }
   ++report_.trace_count;
   report_.events += summary.events;
   report_.bytes += summary.bytes;
@@ -340,14 +351,14 @@ void Collector::Finish(size_t index, const ProcessExit& exit) {
 
 // CMD has ended: finish every trace whose process has ended too, and let record go.
 void Collector::OnLaunchedEnded() {
-  for (Attached& attached : server_.ServePending(processes_.size())) OnAttached(std::move(attached));
+  AdoptPending(processes_.size());
   FinishEnded();
   SendReport();
 }
 
 void Collector::SendReport() {
   report_.still_running = processes_.size();
-  report_.refused = server_.refused();
+  report_.refused = server_.refused() + not_recorded_;
   if (report_.error.empty()) report_.error = server_.error();
   const std::string packet = ToPacket(report_);
   (void)send(control_.get(), packet.data(), packet.size(), MSG_NOSIGNAL);
@@ -376,7 +387,7 @@ bool Collector::NobodyLeft(uint64_t now_us) {
       if (!FindHeirs(options_.session_name).empty()) return false;
     }
   }
-  for (Attached& attached : server_.ServePending(0)) OnAttached(std::move(attached));
+  AdoptPending(0);
   return processes_.empty() && !server_.has_connections();
 }
 

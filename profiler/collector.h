@@ -81,6 +81,7 @@ class Collector {
 
   bool Admit(pid_t pid, uid_t uid) const;
   void OnAttached(Attached attached);
+  void AdoptPending(size_t live_sessions);
   void AdoptArrivals();
   void ReadControl();
   void OnLaunchedEnded();
@@ -108,10 +109,12 @@ class Collector {
   uint64_t launched_start_ticks_ = 0;
   int launched_status_ = 0;
   bool launched_ended_ = false;
+  bool record_is_gone_ = false;  // found out since the last turn
   bool stop_ = false;
   int idle_ms_ = 2;
   bool any_busy_ = false;
   uint64_t taken_bytes_ = 0;
+  uint64_t not_recorded_ = 0;  // processes that never took their segment
   uint64_t last_urgent_ns_ = 0;
   uint64_t next_image_check_us_ = 0;
   uint64_t next_heir_check_us_ = 0;
