@@ -3,12 +3,18 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <mimalloc.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "interpose/hot_state.h"
+#include "interpose/libc_symbols.h"
 #include "profiler/module_map.h"
 #include "profiler/os.h"
+
+extern "C" void cfree(void*);  // no header declares it any more
 
 namespace tidemark::heap {
 namespace {
@@ -54,30 +60,76 @@ void OnError(int error, void*) {
 // mimalloc's unit of memory from the system; its arenas must be aligned to it.
 constexpr size_t kSegmentBytes = size_t{32} << 20;
 
-// The largest range that the process may have, from 1 TiB (address space, not memory) down to 256 MiB.
+constexpr size_t kLargestRange = size_t{1} << 40, kSmallestRange = size_t{256} << 20;
+
+// A range of `length` bytes aligned to the segments, or 0. With a limit on address space a reservation leaves the
+// application its share: as much again as is reserved has to be free after it.
+uintptr_t ReserveHalf(size_t length) {
+  void* memory = os::Map(length + kSegmentBytes, PROT_NONE);
+  if (memory == nullptr) return 0;
+  void* share = os::Map(length, PROT_NONE);
+  if (share == nullptr) {
+    os::Unmap(memory, length + kSegmentBytes);
+    return 0;
+  }
+  os::Unmap(share, length);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t base = (start + kSegmentBytes - 1) & ~(kSegmentBytes - 1);
+  const uintptr_t slack = base - start;
+  if (slack != 0) os::Unmap(memory, slack);
+  if (slack != kSegmentBytes) os::Unmap(reinterpret_cast<void*>(base + length), kSegmentBytes - slack);
+  return base;
+}
+
+// The largest range that the process may have, from 1 TiB (address space, not memory) down to 256 MiB, in steps of an
+// eighth.
 bool ReserveRange() {
-  for (unsigned shift = 40; shift >= 28; shift -= 2) {
-    const size_t length = size_t{1} << shift;
-    void* memory = os::Map(length + kSegmentBytes, PROT_NONE);
-    if (memory == nullptr) continue;
-    const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
-    const uintptr_t base = (start + kSegmentBytes - 1) & ~(kSegmentBytes - 1);
-    const uintptr_t slack = base - start;
-    if (slack != 0) os::Unmap(memory, slack);
-    if (slack != kSegmentBytes) os::Unmap(reinterpret_cast<void*>(base + length), kSegmentBytes - slack);
-    // With a limit on address space a smaller reservation leaves the application its share: ask for twice as much and
-    // give the half back, so that at least as much as is reserved here stays free.
-    void* share = os::Map(length, PROT_NONE);
-    if (share == nullptr && shift > 28) {
-      os::Unmap(reinterpret_cast<void*>(base), length);
-      continue;
+  for (size_t doubling = kLargestRange; doubling >= kSmallestRange; doubling /= 2) {
+    for (size_t eighths = doubling == kLargestRange ? 8 : 15; eighths >= 8; eighths--) {
+      const size_t length = doubling / 8 * eighths;
+      hot.base = ReserveHalf(length);
+      if (hot.base == 0) continue;
+      hot.heap_length = length;
+      return true;
     }
-    if (share != nullptr) os::Unmap(share, length);
-    hot.base = base;
-    hot.heap_length = length;
-    return true;
   }
   return false;
+}
+
+// Could a block of so many bytes be written to? mimalloc 2.0.9 commits a block above kLargestUnchecked at once and goes
+// on when it could not, to crash on its first write. So the kernel is asked beforehand, by a mapping that counts
+// against the same limits: those on data, and what strict overcommit allows. Several threads that ask at the limit at
+// the same time may all hear yes.
+bool CanCommit(size_t size) {
+  const long probe =
+      os::Syscall(SYS_mmap, 0, static_cast<long>(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (!os::IsError(probe)) {
+    os::Unmap(reinterpret_cast<void*>(probe), size);
+    return true;
+  }
+  if (hot.heap_length == kLargestRange) return false;
+  // Address space is limited, too, and may have refused what the range has room for.
+  rlimit data{};
+  os::Syscall(SYS_prlimit64, 0, RLIMIT_DATA, 0, reinterpret_cast<long>(&data));
+  return data.rlim_cur == RLIM_INFINITY;
+}
+
+void* OutOfMemory() {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+// From here on there is one allocator in the process, also for those who look for libc's.
+void ReplaceLibcs() {
+#define TIDEMARK_ENTRY(name) \
+  { #name, reinterpret_cast < uintptr_t>(&::name) }
+  const libc_symbols::Replacement replacements[] = {
+      TIDEMARK_ENTRY(malloc),   TIDEMARK_ENTRY(calloc),        TIDEMARK_ENTRY(realloc),
+      TIDEMARK_ENTRY(free),     TIDEMARK_ENTRY(reallocarray),  TIDEMARK_ENTRY(cfree),
+      TIDEMARK_ENTRY(memalign), TIDEMARK_ENTRY(aligned_alloc), TIDEMARK_ENTRY(posix_memalign),
+      TIDEMARK_ENTRY(valloc),   TIDEMARK_ENTRY(pvalloc),       TIDEMARK_ENTRY(malloc_usable_size)};
+#undef TIDEMARK_ENTRY
+  libc_symbols::Replace(replacements);
 }
 
 }  // namespace
@@ -96,6 +148,9 @@ bool Start() {
   mi.option_set(mi_option_verbose, 0);
   mi.option_set(mi_option_large_os_pages, 0);
   mi.option_set(mi_option_limit_os_alloc, 1);  // nothing outside of the range
+  // mimalloc 2.0.9 does not look whether a whole segment could be committed, and crashes on the first write when it
+  // could not (RLIMIT_DATA, strict overcommit). What it commits piece by piece it looks at; CanCommit() has the rest.
+  mi.option_set(mi_option_eager_commit, 0);
   constexpr bool kCommitted = false, kLargePages = false, kZeroed = true;
   constexpr int kAnyNode = -1;
   void* range = reinterpret_cast<void*>(hot.base);
@@ -114,11 +169,13 @@ bool Start() {
   hot.realloc = mi.realloc;
   hot.free = mi.free;
   hot.usable_size = mi.usable_size;
+  ReplaceLibcs();
   return true;
 }
 
 void* Allocate(size_t size, bool zero) {
   size = AtLeastSmallest(size);
+  if (size > kLargestUnchecked && !CanCommit(size)) return OutOfMemory();
   return zero ? mi.zalloc(size) : mi.malloc(size);
 }
 void* AllocateAligned(size_t size, size_t alignment, bool zero) {
@@ -126,10 +183,14 @@ void* AllocateAligned(size_t size, size_t alignment, bool zero) {
   // first block of a page is to 128 bytes only. With 16 bytes more it looks.
   constexpr size_t kTrueAlignment = 128, kLargestBelieved = 1024;
   size = AtLeastSmallest(size);
-  if (alignment > kTrueAlignment && size <= kLargestBelieved) size += kSmallest;
+  if (alignment > kTrueAlignment && size <= kLargestBelieved && (size & (alignment - 1)) == 0) size += kSmallest;
+  if (size > kLargestUnchecked - alignment && !CanCommit(size + alignment)) return OutOfMemory();
   return zero ? mi.zalloc_aligned(size, alignment) : mi.malloc_aligned(size, alignment);
 }
-void* Reallocate(void* block, size_t size) { return mi.realloc(block, AtLeastSmallest(size)); }
+void* Reallocate(void* block, size_t size) {
+  if (size > kLargestUnchecked && size > mi.usable_size(block) && !CanCommit(size)) return OutOfMemory();
+  return mi.realloc(block, AtLeastSmallest(size));
+}
 void Free(void* block) { mi.free(block); }
 size_t UsableSize(const void* block) { return mi.usable_size(block); }
 

@@ -35,6 +35,9 @@ size_t UsableSize(const void* block);
 size_t CommittedBytes();
 
 // mimalloc 2.0.9 crashes on alignments of tens of megabytes; the caller serves larger ones itself.
-inline constexpr size_t kLargestAlignment = size_t{1} << 20;
+inline constexpr size_t kLargestAlignment = size_t{8} << 20;
+// What is larger may only be asked for here, not of `hot`'s functions: mimalloc does not notice when the system refuses
+// memory for it.
+inline constexpr size_t kLargestUnchecked = size_t{8} << 20;
 
 }  // namespace tidemark::heap

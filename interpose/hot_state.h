@@ -29,9 +29,8 @@ struct alignas(64) HotState {
 extern HotState hot __attribute__((visibility("hidden")));  // said here, or the fast paths go through the GOT
 
 // Bytes until this thread's next sample. An allocation of this many bytes or more takes the slow path. 0: always (a new
-// thread, complete mode); kNever: nothing is recorded.
+// thread, complete mode).
 extern __thread uint64_t countdown __attribute__((tls_model("initial-exec"), visibility("hidden")));
-inline constexpr uint64_t kNever = ~uint64_t{0};
 
 // mimalloc aligns blocks of up to 8 bytes to 8; every block of ours is aligned to 16, as glibc's are.
 inline constexpr size_t kSmallest = 16, kLargestMisaligned = 8;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 
+#include "interpose/guard_faults.h"
 #include "interpose/heap.h"
 #include "interpose/hot_state.h"
 #include "interpose/sample_region.h"
@@ -49,6 +50,8 @@ constexpr NextAllocator kGlibc = {__libc_malloc,   __libc_calloc, __libc_realloc
                                   __libc_memalign, __libc_free,   EarlyUsableSize};
 NextAllocator next = kGlibc;
 
+bool IsGlibc() { return &_dl_find_object != nullptr; }
+
 constexpr uint32_t kMaxEarly = 4096;
 std::atomic<void*> early_blocks[kMaxEarly];
 std::atomic<uint32_t> early_count{0};
@@ -65,6 +68,12 @@ void ResolveNext() {
   resolve("free", &found.free);
   resolve("malloc_usable_size", &found.usable_size);
   next = found;
+}
+
+// Somebody else's libc: its heap serves, for good.
+void StayOut() {
+  ResolveNext();
+  phase = Phase::kForward;
 }
 
 const char* FindVariable(char** environment, const char* name) {
@@ -117,8 +126,62 @@ bool IsBypassed() {
   return symbol->st_shndx != SHN_UNDEF;
 }
 
+link_map* EntryOf(const void* address) {
+  Dl_info info;
+  void* entry = nullptr;
+  return dladdr1(address, &info, &entry, RTLD_DL_LINKMAP) != 0 ? static_cast<link_map*>(entry) : nullptr;
+}
+
+// heap::Start() opens a library, and with the first one that is opened the loader runs libc's own initialisers, before
+// their turn and with the arguments that libc has stored, which it does in those initialisers: none. Programs would
+// have no name in their messages, and no arguments in the constructors of libraries that they open. So they run here
+// with what the process was started with; libc's initialisers may run twice.
+void InitialiseLibc(int count, char** arguments, char** environment) {
+  const link_map* libc = EntryOf(dlsym(RTLD_NEXT, "gnu_get_libc_version"));
+  if (libc == nullptr) return;
+  using Initialiser = void (*)(int, char**, char**);
+  const Initialiser* initialisers = nullptr;
+  size_t bytes = 0;
+  for (const ElfW(Dyn)* entry = libc->l_ld; entry->d_tag != DT_NULL; entry++) {
+    if (entry->d_tag == DT_INIT_ARRAY)
+      initialisers = reinterpret_cast<const Initialiser*>(libc->l_addr + entry->d_un.d_ptr);
+    if (entry->d_tag == DT_INIT_ARRAYSZ) bytes = entry->d_un.d_val;
+  }
+  if (initialisers == nullptr) return;
+  for (size_t i = 0; i < bytes / sizeof(Initialiser); i++) initialisers[i](count, arguments, environment);
+}
+
+// The runtime library of a sanitizer brings a malloc of its own, which does more than allocate.
+bool IsSanitizer(const char* path) {
+  for (const char* name : {"/libasan.so", "/libtsan.so", "/liblsan.so", "/libhwasan.so", "/libclang_rt.asan",
+                           "/libclang_rt.tsan", "/libclang_rt.hwasan", "/libclang_rt.lsan"}) {
+    if (Contains(path, name)) return true;
+  }
+  return false;
+}
+
+// Such a runtime refuses to start when another library comes before it in the loader's list. Ours comes first of all;
+// it steps back to the end of that list, which decides nothing else: symbols are looked up in an order of its own.
+bool StepsAsideForSanitizer() {
+  link_map* own = EntryOf(reinterpret_cast<const void*>(&EntryOf));
+  if (own == nullptr || own->l_prev == nullptr) return false;
+  bool found = false;
+  link_map* last = own;
+  for (link_map* entry = own->l_next; entry != nullptr; entry = entry->l_next) {
+    found |= IsSanitizer(entry->l_name);
+    last = entry;
+  }
+  if (!found) return false;
+  own->l_prev->l_next = own->l_next;
+  own->l_next->l_prev = own->l_prev;
+  own->l_prev = last;
+  own->l_next = nullptr;
+  last->l_next = own;
+  return true;
+}
+
 void TakeOver(const Options& options, const char* options_text, char** environment) {
-  const bool bypassed = IsBypassed();
+  const bool bypassed = IsBypassed() || StepsAsideForSanitizer();
   RememberExecutable(AuxiliaryValue(environment, AT_PHDR), AuxiliaryValue(environment, AT_PHNUM));
   if (bypassed) {
     phase = Phase::kForward;
@@ -139,14 +202,14 @@ void TakeOver(const Options& options, const char* options_text, char** environme
   if (options.present) {
     const recorder::Start start = recorder::Begin(options, options_text, false);
     full = start == recorder::Start::kRecording && options.mode == Mode::kFull;
-    if (start == recorder::Start::kNoCollector) {
-      Complain(options.session[0] != 0
-                   ? "the collector does not answer"
-                   : "the tidemark program was not found beside the library, or could not be started");
-    }
-    if (start == recorder::Start::kNoMemory) Complain("not enough memory for the profiler's tables");
+    // Under `tidemark record`, that says it, once and in its own place.
+    const bool alone = options.session[0] == 0;
+    if (start == recorder::Start::kNoCollector && alone)
+      Complain("the tidemark program was not found beside the library, or could not be started");
+    if (start == recorder::Start::kNoMemory && alone) Complain("not enough memory for the profiler's tables");
     if (options.error[0] != 0) Complain(options.error);
   }
+  if (recorder::UsesGuards()) guard::Arm(options.guard_kills);
   // Complete mode leaves the range empty, so that each free takes the slow path, where it is recorded.
   hot.length = full ? 0 : hot.heap_length;
   phase = Phase::kOurs;
@@ -155,12 +218,16 @@ void TakeOver(const Options& options, const char* options_text, char** environme
 
 // Runs before every other constructor of the process (-z initfirst), as the loader calls it: with the arguments, since
 // libc has not stored its environ yet.
-__attribute__((constructor)) void Construct(int, char** arguments, char** environment) {
+__attribute__((constructor)) void Construct(int count, char** arguments, char** environment) {
+  if (!IsGlibc()) {  // musl calls constructors without arguments
+    StayOut();
+    return;
+  }
   const int saved_errno = errno;
+  os::LocateThreadId();
   process_entry_sp = reinterpret_cast<uintptr_t>(arguments) - sizeof(uintptr_t);
-  // heap::Start() opens a library; that runs libc's own initialiser, before its turn, with environ as it is now. A null
-  // one would stay null for the life of the process.
   if (environ == nullptr) environ = environment;
+  InitialiseLibc(count, arguments, environment);
   ResolveNext();
   const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
   const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
@@ -182,7 +249,12 @@ __attribute__((destructor)) void Destruct() {
 }  // namespace
 
 // Early blocks are glibc's even after the next allocator is known: IsEarly() promises so.
-const NextAllocator& Next() { return phase == Phase::kEarly ? kGlibc : next; }
+const NextAllocator& Next() {
+  if (phase != Phase::kEarly) return next;
+  if (IsGlibc()) return kGlibc;
+  StayOut();
+  return next;
+}
 
 void RememberEarly(void* block) {
   if (block == nullptr) return;

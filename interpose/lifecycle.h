@@ -12,6 +12,16 @@
 
 #include <cstddef>
 
+// musl's loader takes the library for one of its own (it believes to be libc.so.6 itself), looks for every symbol by
+// name alone, and ends the process when one is missing that is not weak. So whatever only glibc has is weak.
+#pragma weak __libc_malloc
+#pragma weak __libc_calloc
+#pragma weak __libc_realloc
+#pragma weak __libc_memalign
+#pragma weak __libc_free
+#pragma weak _dl_find_object
+#pragma weak dladdr1
+
 namespace tidemark::lifecycle {
 
 enum class Phase { kEarly, kForward, kOurs };

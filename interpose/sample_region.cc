@@ -1,10 +1,11 @@
-// Slabs, guarded slots and page runs; see sample_region.h.
+// Slabs and page runs; see sample_region.h.
 #include "interpose/sample_region.h"
 
 #include <sys/mman.h>
 
 #include <atomic>
 
+#include "interpose/guard_slots.h"
 #include "profiler/os.h"
 
 namespace tidemark::region {
@@ -14,12 +15,10 @@ constexpr size_t kPage = 4096;
 constexpr size_t kSlabZoneBytes = size_t{4} << 30;
 constexpr size_t kSlabBytes = 64 << 10;
 constexpr uint32_t kSlabs = kSlabZoneBytes / kSlabBytes;
-constexpr uint32_t kGuardSlots = 64;
-constexpr size_t kGuardZoneBytes = (2 * kGuardSlots + 1) * kPage;  // a guard page before, between and after
 constexpr size_t kRunZoneBytes = size_t{60} << 30;
 constexpr uint32_t kRunPages = kRunZoneBytes / kPage;
 constexpr size_t kRegionBytes =
-    kSlabZoneBytes + ((kGuardZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
+    kSlabZoneBytes + ((guard::kZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
 constexpr size_t kCommitStep = 1 << 20;
 // Pages of freed runs that stay resident for the next sample; more goes back to the system.
 constexpr size_t kRetainedBytes = 8 << 20;
@@ -38,38 +37,34 @@ struct SlabClass {
   std::atomic<uint32_t> hint;                   // where the last free block was found
   std::atomic<uint32_t> slabs[kSlabsPerClass];  // number + 1; 0: not there yet
 };
-struct GuardSlot {
-  std::atomic<uint32_t> state;  // 0 never used, kLive, kQuarantined, kChanging
-  uint32_t requested;
-  uintptr_t block;
-};
-constexpr uint32_t kLive = 1, kQuarantined = 2;
-constexpr uint32_t kChanging = 3;  // one thread is changing the page's protection: not to be taken, not to be freed
-struct Run {                       // at the index of the page that the block starts in
-  std::atomic<uint32_t> state;     // kLive or not
-  uint32_t first_page, pages;      // of the whole run (over-aligned blocks start later)
-  std::atomic<uint32_t> next;      // in the stack of free runs: index + 1; at first_page
+constexpr uint32_t kLive = 1;
+struct Run {                    // at the index of the page that the block starts in
+  std::atomic<uint32_t> state;  // kLive or not
+  uint32_t first_page, pages;   // of the whole run (over-aligned blocks start later)
+  std::atomic<uint32_t> next;   // in the stack of free runs: index + 1; at first_page
   uint64_t requested;
   uint32_t dirty;  // pages may hold old bytes; at first_page
   uint32_t unsampled;
 };
 constexpr uint32_t kRunClasses = 8 * 32;
 
+// What is always there. The tables of slabs and runs, a gigabyte together, become accessible as they are needed: a
+// limit on data (RLIMIT_DATA, strict overcommit) counts what could be written to.
 struct Tables {
-  Slab slabs[kSlabs];
   SlabClass classes[kClasses];
-  GuardSlot guards[kGuardSlots];
-  Run runs[kRunPages];
   std::atomic<uint64_t> free_runs[kRunClasses];  // tag 32 | first page + 1
+  std::atomic<uint8_t> slab_class[kSlabs];       // by slab number: class + 1, 0 while unused
 };
 
 uintptr_t base = 0;
 uintptr_t length = 0;
 uintptr_t guard_base = 0, run_base = 0;
 Tables* tables = nullptr;
-std::atomic<uint8_t>* slab_class = nullptr;  // by slab number: class + 1, 0 while unused
-std::atomic<uint32_t> slabs_used{0}, pages_used{0}, guard_hint{0};
+Slab* slabs = nullptr;  // by slab number
+Run* runs = nullptr;    // by page of the run zone
+std::atomic<uint32_t> slabs_used{0}, pages_used{0};
 std::atomic<size_t> slab_committed{0}, run_committed{0}, retained{0};
+std::atomic<size_t> slab_table_committed{0}, run_table_committed{0};
 
 // Makes [zone, zone + end) readable and writable, in steps; several threads may do the same at once.
 bool Commit(uintptr_t zone, size_t end, size_t limit, std::atomic<size_t>* committed) {
@@ -111,7 +106,7 @@ void* AllocateInSlab(size_t size, bool zero) {
   const uint32_t blocks = kSlabBytes / kClassBytes[c];
   SlabClass& cls = tables->classes[c];
   const auto take = [&](uint32_t number) -> void* {
-    Slab* slab = &tables->slabs[number];
+    Slab* slab = &slabs[number];
     const int32_t index = ClaimBlock(slab, blocks);
     if (index < 0) return nullptr;
     slab->requested[index] = static_cast<uint16_t>(size);
@@ -137,11 +132,13 @@ void* AllocateInSlab(size_t size, bool zero) {
     return nullptr;
   }
   const uint32_t number = slabs_used.fetch_add(1, std::memory_order_relaxed);
-  if (number >= kSlabs || !Commit(base, (size_t{number} + 1) * kSlabBytes, kSlabZoneBytes, &slab_committed)) {
+  if (number >= kSlabs || !Commit(base, (size_t{number} + 1) * kSlabBytes, kSlabZoneBytes, &slab_committed) ||
+      !Commit(reinterpret_cast<uintptr_t>(slabs), (size_t{number} + 1) * sizeof(Slab), kSlabs * sizeof(Slab),
+              &slab_table_committed)) {
     if (number >= kSlabs) slabs_used.store(kSlabs, std::memory_order_relaxed);
     return nullptr;
   }
-  slab_class[number].store(static_cast<uint8_t>(c + 1), std::memory_order_release);
+  tables->slab_class[number].store(static_cast<uint8_t>(c + 1), std::memory_order_release);
   void* block = take(number);
   cls.hint.store(place, std::memory_order_relaxed);
   cls.slabs[place].store(number + 1, std::memory_order_release);
@@ -156,11 +153,11 @@ struct SlabPlace {
 bool FindInSlab(uintptr_t address, SlabPlace* place) {
   const uintptr_t offset = address - base;
   const uint32_t number = static_cast<uint32_t>(offset / kSlabBytes);
-  const uint8_t c = slab_class[number].load(std::memory_order_acquire);
+  const uint8_t c = tables->slab_class[number].load(std::memory_order_acquire);
   if (c == 0) return false;
   const uint32_t within = static_cast<uint32_t>(offset % kSlabBytes);
   if (within % kClassBytes[c - 1] != 0) return false;
-  *place = {&tables->slabs[number], c - 1u, within / kClassBytes[c - 1]};
+  *place = {&slabs[number], c - 1u, within / kClassBytes[c - 1]};
   return (place->slab->live[place->index / 64].load(std::memory_order_relaxed) >> (place->index % 64) & 1) != 0;
 }
 
@@ -183,7 +180,7 @@ uint32_t PopRun(uint32_t c) {
   uint64_t head = stack.load(std::memory_order_acquire);
   while (static_cast<uint32_t>(head) != 0) {
     const uint32_t page = static_cast<uint32_t>(head) - 1;
-    const uint64_t next = tables->runs[page].next.load(std::memory_order_relaxed);
+    const uint64_t next = runs[page].next.load(std::memory_order_relaxed);
     const uint64_t desired = ((head >> 32) + 1) << 32 | next;  // the tag defeats ABA
     if (stack.compare_exchange_weak(head, desired, std::memory_order_acquire)) return page + 1;
   }
@@ -195,7 +192,7 @@ void PushRun(uint32_t c, uint32_t page) {
   uint64_t head = stack.load(std::memory_order_relaxed);
   uint64_t desired;
   do {
-    tables->runs[page].next.store(static_cast<uint32_t>(head), std::memory_order_relaxed);
+    runs[page].next.store(static_cast<uint32_t>(head), std::memory_order_relaxed);
     desired = ((head >> 32) + 1) << 32 | (page + 1);
   } while (!stack.compare_exchange_weak(head, desired, std::memory_order_release, std::memory_order_relaxed));
 }
@@ -211,20 +208,22 @@ void* AllocateRun(size_t size, size_t alignment, bool zero, bool unsampled) {
   uint32_t first = PopRun(c);
   if (first != 0) {
     first--;
-    if (tables->runs[first].dirty != 0) retained.fetch_sub(size_t{pages} * kPage, std::memory_order_relaxed);
+    if (runs[first].dirty != 0) retained.fetch_sub(size_t{pages} * kPage, std::memory_order_relaxed);
   } else {
     first = pages_used.load(std::memory_order_relaxed);
     do {
       if (pages > kRunPages - first) return nullptr;
     } while (!pages_used.compare_exchange_weak(first, first + pages, std::memory_order_relaxed));
-    if (!Commit(run_base, (size_t{first} + pages) * kPage, kRunZoneBytes, &run_committed)) {
+    if (!Commit(run_base, (size_t{first} + pages) * kPage, kRunZoneBytes, &run_committed) ||
+        !Commit(reinterpret_cast<uintptr_t>(runs), (size_t{first} + pages) * sizeof(Run), kRunPages * sizeof(Run),
+                &run_table_committed)) {
       return nullptr;  // the address space of this run is lost; memory was short anyway
     }
   }
   const uintptr_t start = run_base + size_t{first} * kPage;
   const uintptr_t block = (start + alignment - 1) & ~(alignment - 1);
-  if (zero && tables->runs[first].dirty != 0) __builtin_memset(reinterpret_cast<void*>(block), 0, size);
-  Run& run = tables->runs[(block - run_base) / kPage];
+  if (zero && runs[first].dirty != 0) __builtin_memset(reinterpret_cast<void*>(block), 0, size);
+  Run& run = runs[(block - run_base) / kPage];
   run.first_page = first;
   run.pages = pages;
   run.requested = size;
@@ -244,60 +243,19 @@ bool ReleaseRun(Run* run) {
   } else {
     os::Advise(reinterpret_cast<void*>(run_base + size_t{first} * kPage), bytes, MADV_DONTNEED);
   }
-  tables->runs[first].dirty = keep;
+  runs[first].dirty = keep;
   uint32_t rounded;
   PushRun(RunClassOf(pages, &rounded), first);
   return true;
 }
 
 Run* FindRun(uintptr_t address) {
-  Run* run = &tables->runs[(address - run_base) / kPage];
+  const uintptr_t number = (address - run_base) / kPage;
+  if ((number + 1) * sizeof(Run) > run_table_committed.load(std::memory_order_acquire)) return nullptr;
+  Run* run = &runs[number];
   const uintptr_t page = address & ~(kPage - 1);
   if (address != page || run->state.load(std::memory_order_acquire) != kLive) return nullptr;
   return run;
-}
-
-// ---- Guarded slots. The block ends where the page ends, or begins where it begins, in turn.
-
-uintptr_t GuardPage(uint32_t slot) { return guard_base + (2 * size_t{slot} + 1) * kPage; }
-
-void* AllocateGuarded(size_t size) {
-  const uint32_t start = guard_hint.fetch_add(1, std::memory_order_relaxed);
-  for (uint32_t i = 0; i < kGuardSlots; i++) {
-    GuardSlot& slot = tables->guards[(start + i) % kGuardSlots];
-    uint32_t state = slot.state.load(std::memory_order_relaxed);
-    if (state == kLive || state == kChanging) continue;
-    if (!slot.state.compare_exchange_strong(state, kChanging, std::memory_order_acquire)) continue;
-    const uintptr_t page = GuardPage((start + i) % kGuardSlots);
-    if (os::IsError(os::Protect(reinterpret_cast<void*>(page), kPage, PROT_READ | PROT_WRITE))) {
-      slot.state.store(kQuarantined, std::memory_order_release);
-      return nullptr;
-    }
-    const bool right = (start & 1) == 0;
-    slot.requested = static_cast<uint32_t>(size);
-    slot.block = right ? page + kPage - ((size + 15) & ~size_t{15}) : page;
-    void* block = reinterpret_cast<void*>(slot.block);
-    slot.state.store(kLive, std::memory_order_release);
-    return block;
-  }
-  return nullptr;
-}
-
-GuardSlot* FindGuard(uintptr_t address) {
-  const uintptr_t page = (address - guard_base) / kPage;
-  if (page % 2 == 0 || page / 2 >= kGuardSlots) return nullptr;
-  GuardSlot* slot = &tables->guards[page / 2];
-  return slot->state.load(std::memory_order_acquire) == kLive && slot->block == address ? slot : nullptr;
-}
-
-bool ReleaseGuard(GuardSlot* slot) {
-  uint32_t live = kLive;
-  if (!slot->state.compare_exchange_strong(live, kChanging, std::memory_order_acq_rel)) return false;
-  void* page = reinterpret_cast<void*>(slot->block & ~(kPage - 1));
-  os::Advise(page, kPage, MADV_DONTNEED);
-  os::Protect(page, kPage, PROT_NONE);
-  slot->state.store(kQuarantined, std::memory_order_release);
-  return true;
 }
 
 enum class Zone { kSlab, kGuard, kRun };
@@ -308,21 +266,30 @@ Zone ZoneOf(uintptr_t address) {
 }  // namespace
 
 bool Start() {
-  void* memory = os::Map(kRegionBytes, PROT_NONE);
-  if (memory == nullptr) return false;
-  auto* all = static_cast<Tables*>(os::Map(sizeof(Tables) + kSlabs));
-  if (all == nullptr) {
-    os::Unmap(memory, kRegionBytes);
+  constexpr size_t kSlabTable = kSlabs * sizeof(Slab), kRunTable = kRunPages * sizeof(Run);
+  void* zones = os::Map(kRegionBytes, PROT_NONE);
+  void* slab_table = os::Map(kSlabTable, PROT_NONE);
+  void* run_table = os::Map(kRunTable, PROT_NONE);
+  auto* all = static_cast<Tables*>(os::Map(sizeof(Tables)));
+  if (zones == nullptr || slab_table == nullptr || run_table == nullptr || all == nullptr) {
+    if (zones != nullptr) os::Unmap(zones, kRegionBytes);
+    if (slab_table != nullptr) os::Unmap(slab_table, kSlabTable);
+    if (run_table != nullptr) os::Unmap(run_table, kRunTable);
+    if (all != nullptr) os::Unmap(all, sizeof(Tables));
     return false;
   }
-  os::Advise(memory, kRegionBytes, MADV_NOHUGEPAGE);
-  os::Advise(all, sizeof(Tables) + kSlabs, MADV_NOHUGEPAGE);
-  tables = all;
-  slab_class = reinterpret_cast<std::atomic<uint8_t>*>(all + 1);
-  base = reinterpret_cast<uintptr_t>(memory);
+  os::Advise(zones, kRegionBytes, MADV_NOHUGEPAGE);
+  os::Advise(slab_table, kSlabTable, MADV_NOHUGEPAGE);
+  os::Advise(run_table, kRunTable, MADV_NOHUGEPAGE);
+  os::Advise(all, sizeof(Tables), MADV_NOHUGEPAGE);
+  slabs = static_cast<Slab*>(slab_table);
+  runs = static_cast<Run*>(run_table);
+  base = reinterpret_cast<uintptr_t>(zones);
   guard_base = base + kSlabZoneBytes;
   run_base = base + kRegionBytes - kRunZoneBytes;
   length = kRegionBytes;
+  guard::Start(guard_base);
+  tables = all;
   return true;
 }
 
@@ -331,9 +298,6 @@ bool Contains(const void* block) { return reinterpret_cast<uintptr_t>(block) - b
 void* Allocate(size_t size, size_t alignment, bool zero, Placement placement) {
   if (tables == nullptr) return nullptr;
   const size_t bytes = size == 0 ? 1 : size;
-  if (placement == Placement::kGuarded && bytes <= kPage && alignment <= 16) {
-    if (void* block = AllocateGuarded(bytes)) return block;
-  }
   if (bytes <= kLargestSlabBlock && alignment <= 16) return AllocateInSlab(bytes, zero);
   return AllocateRun(bytes, alignment, zero, placement == Placement::kUnsampled);
 }
@@ -345,7 +309,7 @@ bool IsLive(const void* block) {
     case Zone::kSlab:
       return FindInSlab(address, &place);
     case Zone::kGuard:
-      return FindGuard(address) != nullptr;
+      return guard::LiveSize(block) != 0;
     case Zone::kRun:
       return FindRun(address) != nullptr;
   }
@@ -368,10 +332,8 @@ bool Release(void* block) {
       const uint64_t bit = uint64_t{1} << (place.index % 64);
       return (place.slab->live[place.index / 64].fetch_and(~bit, std::memory_order_release) & bit) != 0;
     }
-    case Zone::kGuard: {
-      GuardSlot* slot = FindGuard(address);
-      return slot != nullptr && ReleaseGuard(slot);
-    }
+    case Zone::kGuard:
+      return false;  // guard_faults.h takes these back
     case Zone::kRun: {
       Run* run = FindRun(address);
       return run != nullptr && ReleaseRun(run);
@@ -387,10 +349,8 @@ size_t RequestedSize(const void* block) {
       SlabPlace place;
       return FindInSlab(address, &place) ? place.slab->requested[place.index] : 0;
     }
-    case Zone::kGuard: {
-      const GuardSlot* slot = FindGuard(address);
-      return slot == nullptr ? 0 : slot->requested;
-    }
+    case Zone::kGuard:
+      return guard::LiveSize(block);
     case Zone::kRun: {
       const Run* run = FindRun(address);
       return run == nullptr ? 0 : run->requested;
@@ -406,10 +366,8 @@ size_t UsableSize(const void* block) {
       SlabPlace place;
       return FindInSlab(address, &place) ? kClassBytes[place.c] : 0;
     }
-    case Zone::kGuard: {
-      const GuardSlot* slot = FindGuard(address);
-      return slot == nullptr ? 0 : (slot->requested + 15) & ~15u;
-    }
+    case Zone::kGuard:
+      return guard::LiveSize(block);
     case Zone::kRun: {
       const Run* run = FindRun(address);
       if (run == nullptr) return 0;

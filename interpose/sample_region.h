@@ -1,15 +1,14 @@
 // Where sampled blocks live: one reserved address range, so that free() knows them by their address alone.
 //
 //   slab zone    blocks of up to 2 KiB, packed in 64 KiB slabs of one size class (no page per sample)
-//   guard zone   64 single pages between inaccessible ones: overflow and use after free fault at once
+//   guard zone   64 guarded slots, which guard_slots.h hands out and takes back
 //   run zone     everything larger or aligned to more than 16 bytes, in whole pages
 //
 // Lock-free throughout (bitmaps and tagged stacks), so a fork in the middle leaves nothing locked in the child.
 // Metadata lies beside the range, never in or next to a block: an overflowing program cannot damage it and what
 // malloc_usable_size reports can be used to the last byte.
 //
-// Context: any thread, signal-safe; system calls when fresh memory is committed, guarded slots change and large runs
-// are given back.
+// Context: any thread, signal-safe; system calls when fresh memory is committed and large runs are given back.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +17,7 @@
 namespace tidemark::region {
 
 // kUnsampled: lies here only because the heap cannot align it; nobody was told of it.
-enum class Placement { kPacked, kGuarded, kUnsampled };
+enum class Placement { kPacked, kUnsampled };
 
 // Reserves the range. False: no address space; then nothing is ever placed here.
 bool Start();

@@ -9,6 +9,7 @@
 #include <malloc.h>
 #include <stdint.h>
 
+#include "interpose/guard_faults.h"
 #include "interpose/heap.h"
 #include "interpose/hot_state.h"
 #include "interpose/lifecycle.h"
@@ -90,8 +91,14 @@ void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignmen
     }
   }
   countdown = recorder::NextSample(thread, thread->drawn_bytes - countdown + size);
-  const auto placement = recorder::WantsGuard(thread) ? region::Placement::kGuarded : region::Placement::kPacked;
-  void* block = region::Allocate(size, alignment, zero, placement);
+  if (recorder::WantsGuard(thread) && alignment <= kNatural && size <= guard::kPageBytes) {
+    if (void* block = guard::AllocateArmed(size == 0 ? 1 : size)) {
+      recorder::OnAlloc(thread, api, block, size, from);
+      guard::NoteAllocation(thread, block, from);
+      return block;
+    }
+  }
+  void* block = region::Allocate(size, alignment, zero, region::Placement::kPacked);
   if (block == nullptr) {
     block = HeapAllocate(size, alignment, zero);
     if (block != nullptr) recorder::CountRegionFull(size);
@@ -104,7 +111,7 @@ void* AllocateSampled(ThreadState* thread, Api api, size_t size, size_t alignmen
 // If nothing is recorded (any more): lets the fast paths have it all.
 bool StopIfNotRecording() {
   if (recorder::IsRecording()) return false;
-  countdown = kNever;
+  countdown = heap::kLargestUnchecked;  // what is larger has to pass the check of heap::Allocate()
   hot.records_all = false;
   hot.length = hot.heap_length;
   return true;
@@ -163,6 +170,7 @@ void FreeSlow(void* block, const UnwindStart& from) {
   if (region::Contains(block)) {
     Report report(from, kKindFree);
     ThreadState* thread = report.thread();
+    if (guard::Contains(block)) return guard::ReleaseAny(thread, block, from);
     if (region::IsLive(block)) {
       if (thread != nullptr && region::IsSampled(block)) recorder::OnFree(thread, block);
       if (region::Release(block)) return;
@@ -179,7 +187,10 @@ void FreeSlow(void* block, const UnwindStart& from) {
 void* ReallocateFromRegion(Api api, void* block, size_t size, const UnwindStart& from) {
   if (!region::IsLive(block)) {
     Report report(from, kKindRealloc);
-    if (report.thread() != nullptr) recorder::OnHeapError(report.thread(), HeapError::kInvalidFree, block, from);
+    if (guard::Contains(block))
+      guard::ReleaseAny(report.thread(), block, from);
+    else if (report.thread() != nullptr)
+      recorder::OnHeapError(report.thread(), HeapError::kInvalidFree, block, from);
     return OutOfMemory();
   }
   const size_t old_size = region::UsableSize(block);
@@ -248,7 +259,7 @@ inline void* Recorded(ThreadState* thread, Api api, void* block, size_t size, in
 
 void* SlowMalloc(size_t size) {
   const UnwindStart from = CALLER();
-  if (ThreadState* thread = EnterComplete(from.sp)) [[likely]] {
+  if (ThreadState* thread = size <= heap::kLargestUnchecked ? EnterComplete(from.sp) : nullptr) [[likely]] {
     const int saved_errno = *thread->errno_at;
     return Recorded(thread, Api::kMalloc, hot.malloc(AtLeastSmallest(size)), size, saved_errno, from);
   }
@@ -259,7 +270,7 @@ void* SlowCalloc(size_t count, size_t size) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return OutOfMemory();
   const UnwindStart from = CALLER();
-  if (ThreadState* thread = EnterComplete(from.sp)) [[likely]] {
+  if (ThreadState* thread = bytes <= heap::kLargestUnchecked ? EnterComplete(from.sp) : nullptr) [[likely]] {
     const int saved_errno = *thread->errno_at;
     return Recorded(thread, Api::kCalloc, hot.zalloc(AtLeastSmallest(bytes)), bytes, saved_errno, from);
   }

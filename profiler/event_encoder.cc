@@ -33,7 +33,7 @@ void EventEncoder::Start(size_t events, uint64_t first_tsc, uint32_t tsc_shift) 
   same_time_ = hits_ = 0;
   any_elapsed_ = any_shape_api_ = false;
   for (ColumnBuilder* column : {&header_, &ops_, &times_, &shape_sizes_, &shape_nodes_, &shape_apis_, &realloc_shapes_,
-                                &addresses_, &origin_column_, &far_, &elapsed_, &gaps_, &errors_, &marks_}) {
+                                &addresses_, &origin_column_, &far_, &elapsed_, &gaps_, &errors_, &marks_, &guards_}) {
     column->Clear();
   }
   for (ColumnBuilder* column :
@@ -94,6 +94,24 @@ void EventEncoder::HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64
   errors_.Put(Units(address));
 }
 
+void EventEncoder::Guard(uint64_t tsc, uint32_t node, const GuardReport& report) {
+  Stamp(tsc);
+  room_ -= 2;  // larger than other events
+  others_++;
+  ops_.PutByte(static_cast<uint8_t>(EventOp::kGuardReport));
+  guards_.Reserve(10);
+  guards_.Put(static_cast<uint64_t>(report.error));
+  guards_.Put(static_cast<uint64_t>(report.access));
+  guards_.Put(node);
+  guards_.Put(Units(report.block));
+  guards_.PutSigned(static_cast<uint64_t>(report.offset));
+  guards_.Put(report.size);
+  for (const StackOfThread& stack : {report.allocated, report.released}) {
+    guards_.Put(stack.node);
+    guards_.Put(stack.thread_serial);
+  }
+}
+
 void EventEncoder::Mark(uint64_t tsc, std::string_view text) {
   text = text.substr(0, kMaxTextBytes);
   Stamp(tsc);
@@ -135,6 +153,7 @@ void EventEncoder::Finish(EventsHeader header, Payload* payload) {
   add_unless_empty(EventColumn::kGap, gaps_);
   add_unless_empty(EventColumn::kHeapError, errors_);
   add_unless_empty(EventColumn::kMark, marks_);
+  add_unless_empty(EventColumn::kGuardReport, guards_);
   room_ = -1;
 }
 

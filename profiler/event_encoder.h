@@ -13,6 +13,7 @@
 
 #include "profiler/columns.h"
 #include "profiler/free_lists.h"
+#include "profiler/guard_report.h"
 #include "profiler/numbering.h"
 #include "profiler/origin_table.h"
 #include "profiler/section_file.h"
@@ -28,6 +29,8 @@ class EventEncoder {
 
   // No more events, whatever they are, may be added without leaving the limits of a section; so it is before Start.
   bool full() const { return room_ < 0; }
+  // The section ends here, as it were full, whether somebody wanted it or not.
+  void Close() { room_ = -1; }
   size_t events() const { return events_; }
   // Of the kinds that are counted (conservation).
   uint64_t count(EventKind kind) const;
@@ -50,6 +53,7 @@ class EventEncoder {
                uint64_t elapsed);
   void Gap(uint64_t tsc, uint32_t kind, uint64_t count, uint64_t bytes);
   void HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64_t address);
+  void Guard(uint64_t tsc, uint32_t node, const GuardReport& report);
   void Mark(uint64_t tsc, std::string_view text);
 
   // Ends the section: first_tsc and tsc_shift of the header are filled in here.
@@ -130,7 +134,7 @@ class EventEncoder {
   uint64_t hits_ = 0;       // addresses that were as expected, since one was not
   bool any_elapsed_ = false, any_shape_api_ = false;
   ColumnBuilder header_, ops_, times_, shape_sizes_, shape_nodes_, shape_apis_, realloc_shapes_, addresses_,
-      origin_column_, far_, elapsed_, gaps_, errors_, marks_;
+      origin_column_, far_, elapsed_, gaps_, errors_, marks_, guards_;
 };
 
 }  // namespace tidemark

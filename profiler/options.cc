@@ -64,6 +64,10 @@ bool Apply(const Slice& key, const Slice& value, Options* options) {
     options->under_valgrind = value.Is("yes");
     return options->under_valgrind || value.Is("no");
   }
+  if (key.Is("guard_action")) {
+    options->guard_kills = value.Is("die");
+    return options->guard_kills || value.Is("report");
+  }
   uint64_t number = 0;
   if (!value.Number(&number)) return false;
   const auto set = [number](auto* target, uint64_t smallest, uint64_t largest) {

@@ -5,6 +5,7 @@
 //   session=HEX32         name of the collector's socket (set by `tidemark record`)
 //   sample_bytes=N        mean bytes between samples (suffixes K, M, G)
 //   guard=N               one sample in N gets a guarded slot; 0: none
+//   guard_action=report|die  what follows on a heap error on a guarded block, besides its report
 //   seed=N                seed of the sampler, for repeatable runs
 //   ring_bytes=N          size of the shared segment
 //
@@ -27,6 +28,7 @@ struct Options {
   uint64_t ring_bytes = 0;  // 0: by mode
   uint64_t seed = 0;
   uint32_t guard = 0;
+  bool guard_kills = false;
   bool under_valgrind = false;  // take over malloc even there: for counting instructions with callgrind
   // The first thing that could not be understood: a slice of the text, "" when all was well.
   char error[128] = "";

@@ -6,6 +6,7 @@
 // Context: any thread, signal-safe, no allocation, errno untouched. Linux x86-64 only.
 #pragma once
 
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -53,8 +54,33 @@ inline long Advise(void* p, size_t bytes, int advice) {
   return Syscall(SYS_madvise, reinterpret_cast<long>(p), static_cast<long>(bytes), advice);
 }
 inline long Close(int fd) { return Syscall(SYS_close, fd); }
-inline uint32_t ThreadId() { return static_cast<uint32_t>(Syscall(SYS_gettid)); }
+inline uint32_t ThreadIdOfKernel() { return static_cast<uint32_t>(Syscall(SYS_gettid)); }
 inline uint32_t ProcessId() { return static_cast<uint32_t>(Syscall(SYS_getpid)); }
+
+// Where in its thread's control block glibc keeps the thread's id: the word that the kernel fills in when it makes the
+// thread and clears when it ends. 0: not known, ask the kernel each time. A sandbox that is entered after start may
+// forbid the question; and a raw clone() that shares its maker's thread-local storage is, as far as we go, its maker.
+inline uintptr_t thread_id_offset = 0;
+
+inline uint32_t ThreadId() {
+  if (thread_id_offset == 0) return ThreadIdOfKernel();
+  uint32_t id;
+  __asm__ volatile("movl %%fs:(%1), %0" : "=r"(id) : "r"(thread_id_offset));
+  return id;
+}
+
+// Finds that place, and gives it up where it does not hold the id: in a child that was forked behind glibc's back.
+inline void LocateThreadId() {
+  constexpr long kGetTidAddress = 40;  // PR_GET_TID_ADDRESS, of kernels with checkpointing
+  constexpr uintptr_t kLargestOffset = 4096;
+  uintptr_t block, address = 0;
+  __asm__("movq %%fs:0, %0" : "=r"(block));
+  thread_id_offset = 0;
+  if (IsError(Syscall(SYS_prctl, kGetTidAddress, reinterpret_cast<long>(&address)))) return;
+  if (address - block >= kLargestOffset) return;
+  thread_id_offset = address - block;
+  if (ThreadId() != ThreadIdOfKernel()) thread_id_offset = 0;
+}
 
 // Sleeps until somebody wakes the word, at most so long, and not at all if it is no longer `seen`. The word may be in
 // memory that processes share.
@@ -69,11 +95,13 @@ inline uint64_t MonotonicNs() {
   return static_cast<uint64_t>(ts.tv_sec) * 1000000000u + static_cast<uint64_t>(ts.tv_nsec);
 }
 
-// Can 8 bytes at `address` be read? Asks the kernel without a descriptor and without faulting: rt_sigprocmask copies
-// the set in before it looks at `how`, so an impossible `how` tells EFAULT from EINVAL and changes nothing.
+// Can the word at `address` be read? Asks the kernel without a descriptor and without faulting: a requeue of no waiters
+// to where they are reads the word first, so EFAULT is the answer if it cannot, and nothing happens if it can. Programs
+// that lock themselves into a sandbox leave themselves futex, which is not true of any other call that would tell.
 inline bool IsReadable(uintptr_t address) {
-  constexpr long kEfault = 14;
-  return Syscall(SYS_rt_sigprocmask, ~0L, static_cast<long>(address), 0, 8) != -kEfault;
+  constexpr long kEfault = 14, kNobody = 0;
+  const long word = static_cast<long>(address & ~uintptr_t{3});
+  return Syscall(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, kNobody, kNobody, word, 0) != -kEfault;
 }
 
 inline uint64_t Tsc() { return __builtin_ia32_rdtsc(); }

@@ -38,8 +38,9 @@ inline bool DecodeModule(const uint64_t* words, size_t length, uint64_t tsc, Tra
   return true;
 }
 
-// `Events` has Alloc, Free, Realloc, Gap, HeapError and Mark as EventEncoder does; `tables` has OnNode and OnModule, or
-// is null: not wanted. False: the words do not make sense from some record on, what was before it has been handed out.
+// `Events` has Alloc, Free, Realloc, Gap, HeapError, Guard and Mark as EventEncoder does; `tables` has OnNode and
+// OnModule, or is null: not wanted. False: the words do not make sense from some record on, what was before it has been
+// handed out.
 template <typename Events, typename Tables>
 bool DecodeRecords(const uint64_t* words, size_t count, uint64_t* clock, Events& events, Tables* tables) {
   const uint64_t* at = words;
@@ -116,6 +117,18 @@ bool DecodeRecords(const uint64_t* words, size_t count, uint64_t* clock, Events&
         events.HeapError(tsc, Bits(w0, 4, 4), static_cast<uint32_t>(Bits(w0, 36, kNodeBits)), AddressBits(at[1], 0));
         at += 2;
         break;
+      case RecordKind::kGuardReport: {
+        if (!have(6)) break;
+        tsc += Bits(at[1], 44, 20);
+        const auto stack = [](uint64_t word) {
+          return StackOfThread{static_cast<uint32_t>(word), static_cast<uint32_t>(word >> 32)};
+        };
+        events.Guard(tsc, static_cast<uint32_t>(Bits(w0, 36, kNodeBits)),
+                     {static_cast<HeapError>(Bits(w0, 4, 4)), static_cast<Access>(Bits(w0, 8, 4)),
+                      AddressBits(at[1], 0), static_cast<int64_t>(at[2]), at[3], stack(at[4]), stack(at[5])});
+        at += 6;
+        break;
+      }
       case RecordKind::kMark: {
         const size_t length = Bits(w0, 4, 12);
         const size_t bytes = Bits(w0, 16, 16);

@@ -48,6 +48,7 @@ bool PrepareSession() {
     if (thread_states == nullptr) return false;
   }
   session.collector = session_name;
+  ForgetCollector();
   ForgetPublishedModules();
   if (!ResetUnwinder() || !ResetStackTable(true)) return false;
   stamp_records.store(session.header->mode == static_cast<uint32_t>(Mode::kSampled), std::memory_order_relaxed);
@@ -138,9 +139,10 @@ ThreadState* ClaimSlot() {
 }
 
 // Is this hook nested in another one of the same thread, or was that one left by longjmp? Stacks grow down: a nested
-// hook lies below. A signal handler on an alternate stack may lie anywhere, so ask the kernel in that case.
+// hook lies below, with a signal handler's frame between the two. A handler on an alternate stack may lie anywhere, so
+// ask the kernel in that case.
 bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
-  if (sp < busy_sp) return true;
+  if (sp < busy_sp) return HandlerStandsBelow(busy_sp);
   stack_t alternate{};
   os::Syscall(SYS_sigaltstack, 0, reinterpret_cast<long>(&alternate));
   return (alternate.ss_flags & SS_ONSTACK) != 0;
@@ -149,7 +151,10 @@ bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
 void Drop(ThreadState* thread, EventKind kind, uint64_t bytes) {
   thread->gap_count[kind]++;
   thread->gap_bytes[kind] += bytes;
-  if (session.header->collector_alive.load(std::memory_order_relaxed) == 0) StopRecording();
+  const SessionHeader* header = session.header;
+  const bool waits = header->mode == static_cast<uint32_t>(Mode::kFull);
+  if (header->collector_alive.load(std::memory_order_relaxed) == 0 || (!waits && !CollectorMayReturn()))
+    StopRecording();
   Add(thread->slot->dropped[kind], 1);
 }
 
@@ -229,13 +234,13 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
     unslotted_events = thread != nullptr ? 0 : unslotted_events + 1;
     if (thread == nullptr) {
       session.header->slots_wanted.fetch_add(1, std::memory_order_relaxed);
-      session.header->dropped_no_slot[kind].fetch_add(1, std::memory_order_relaxed);
+      if (kind != kKindCount) session.header->dropped_no_slot[kind].fetch_add(1, std::memory_order_relaxed);
       return nullptr;
     }
   }
   if (thread->busy_sp != 0) {
     if (IsNested(thread->busy_sp, sp)) {
-      Add(thread->slot->skipped[kind], 1);
+      if (kind != kKindCount) Add(thread->slot->skipped[kind], 1);
       return nullptr;
     }
     // What the older hook was doing to the thread's state is half done.
@@ -296,6 +301,27 @@ void OnHeapError(ThreadState* thread, HeapError error, const void* block, const 
   ReleaseIfOneShot(thread);
 }
 
+uint32_t ImageNumber() { return session.header == nullptr ? 0 : session.header->pid.load(std::memory_order_relaxed); }
+
+void OnGuardReport(ThreadState* thread, const GuardReport& report, const UnwindStart& from) {
+  if (image_state->load(std::memory_order_acquire) != kImageRecording) return;
+  session.header->heap_errors.fetch_add(1, std::memory_order_relaxed);
+  if (thread == nullptr) return;
+  const uint32_t node = TakeStack(thread, from);
+  if (!ReserveWords(thread, 6 + kTimeWords)) return;
+  const uint64_t time = TimeField(thread, 0, 20);
+  PutWord(thread, static_cast<uint64_t>(RecordKind::kGuardReport) | static_cast<uint64_t>(report.error) << 4 |
+                      static_cast<uint64_t>(report.access) << 8 | uint64_t{node} << 36);
+  PutWord(thread, AddressField(reinterpret_cast<const void*>(report.block)) | time << 44);
+  PutWord(thread, static_cast<uint64_t>(report.offset));
+  PutWord(thread, report.size);
+  for (const StackOfThread& stack : {report.allocated, report.released}) {
+    PutWord(thread, stack.node | uint64_t{stack.thread_serial} << 32);
+  }
+  Commit(thread);
+  ReleaseIfOneShot(thread);
+}
+
 void OnMark(ThreadState* thread, const char* text) {
   constexpr size_t kMaxText = 256;
   size_t bytes = 0;
@@ -328,6 +354,17 @@ uint64_t BytesUntilRetry() {
 bool WantsGuard(ThreadState* thread) {
   const uint32_t every = session.header->guard_every;
   return every != 0 && thread->sampler.OneIn(every);
+}
+
+bool UsesGuards() {
+  return IsRecording() && session.header->guard_every != 0 &&
+         session.header->mode == static_cast<uint32_t>(Mode::kSampled);
+}
+
+void CountGuardsGivenUp() {
+  if (image_state->load(std::memory_order_acquire) == kImageRecording) {
+    session.header->guards_given_up.store(1, std::memory_order_relaxed);
+  }
 }
 
 void CountForeignFree() {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "profiler/guard_report.h"
 #include "profiler/options.h"
 #include "profiler/session.h"
 #include "profiler/thread_state.h"
@@ -48,11 +49,13 @@ inline ThreadState* EnterIfReady(uintptr_t sp) {
 ThreadState* EnterSlowly(uintptr_t sp, EventKind kind);
 
 // The calling thread's state, or nullptr: stay out (nested hook, no session, no thread slot). `sp`: the hook's frame.
-// An event of `kind` that is kept out is counted.
+// An event of `kind` (kKindCount: of none) that is kept out is counted.
 inline ThreadState* Enter(uintptr_t sp, EventKind kind) {
   ThreadState* thread = EnterIfReady(sp);
   return thread != nullptr ? thread : EnterSlowly(sp, kind);
 }
+// For what is no event of a kind.
+inline ThreadState* EnterUncounted(uintptr_t sp) { return Enter(sp, kKindCount); }
 inline void Leave(ThreadState* thread) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   thread->busy_sp = 0;
@@ -65,7 +68,13 @@ void OnFree(ThreadState* thread, const void* block);
 void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* block, size_t size, uint64_t before,
                const UnwindStart& from);
 void OnHeapError(ThreadState* thread, HeapError error, const void* block, const UnwindStart& from);
+// `thread` may be nullptr: then it is counted only. `from`: where the error was noticed.
+void OnGuardReport(ThreadState* thread, const GuardReport& report, const UnwindStart& from);
 void OnMark(ThreadState* thread, const char* text);
+// The number of a stack that goes with no event.
+inline uint32_t StackNumber(ThreadState* thread, const UnwindStart& from) { return TakeStack(thread, from); }
+// Tells this session from those of forked parents: numbers of stacks mean something within one.
+uint32_t ImageNumber();
 
 // Sampled mode: accounts for `allocated` bytes since the last draw and draws the bytes until the next sample.
 uint64_t NextSample(ThreadState* thread, uint64_t allocated);
@@ -74,6 +83,8 @@ uint64_t NextSample(ThreadState* thread, uint64_t allocated);
 uint64_t BytesUntilRetry();
 // One sample in options.guard gets a guarded slot.
 bool WantsGuard(ThreadState* thread);
+bool UsesGuards();
+void CountGuardsGivenUp();
 
 void CountForeignFree();
 void CountRegionFull(size_t size);

@@ -43,6 +43,7 @@ struct NoEvents {
   void Realloc(uint64_t, Api, uint32_t, uint64_t, uint64_t, uint64_t, uint64_t) {}
   void Gap(uint64_t, uint32_t, uint64_t, uint64_t) {}
   void HeapError(uint64_t, uint64_t, uint32_t, uint64_t) {}
+  void Guard(uint64_t, uint32_t, const GuardReport&) {}
   void Mark(uint64_t, std::string_view) {}
 };
 
@@ -63,6 +64,7 @@ class SectionCutter {
     if (!open_) return;
     for (uint32_t kind = 0; kind < kKindCount; ++kind) received_[kind] += encoder_.count(static_cast<EventKind>(kind));
     sink_.OnEvents(header_, encoder_);
+    encoder_.Close();  // a sink without a use for the events does not
     open_ = false;
   }
 
@@ -86,6 +88,10 @@ class SectionCutter {
   void HeapError(uint64_t tsc, uint64_t error, uint32_t node, uint64_t address) {
     MakeRoom(tsc);
     encoder_.HeapError(tsc, error, node, address);
+  }
+  void Guard(uint64_t tsc, uint32_t node, const GuardReport& report) {
+    MakeRoom(tsc);
+    encoder_.Guard(tsc, node, report);
   }
   void Mark(uint64_t tsc, std::string_view text) {
     MakeRoom(tsc);
@@ -404,6 +410,7 @@ SessionCounters RingReader::Counters() const {
   sum.region_full_bytes = h.region_full_bytes.load(kRelaxed);
   sum.internal_failures = h.internal_failures.load(kRelaxed);
   sum.heap_errors = h.heap_errors.load(kRelaxed);
+  sum.guards_given_up = h.guards_given_up.load(kRelaxed);
   sum.stacks_checked = h.stacks_checked.load(kRelaxed);
   sum.stacks_wrong = h.stacks_wrong.load(kRelaxed);
   return sum;

@@ -44,7 +44,8 @@ struct SessionCounters {
   uint64_t allocated_bytes = 0;
   uint64_t stacks = 0, frames_walked = 0, frames_reused = 0, rule_misses = 0, truncated = 0, fp_guesses = 0;
   uint64_t stacks_checked = 0, stacks_wrong = 0, timed_events = 0, timed_ticks = 0, rule_miss_ticks = 0;
-  uint64_t foreign_frees = 0, region_full_count = 0, region_full_bytes = 0, internal_failures = 0, heap_errors = 0;
+  uint64_t foreign_frees = 0, region_full_count = 0, region_full_bytes = 0, internal_failures = 0, heap_errors = 0,
+           guards_given_up = 0;
 };
 
 class RingReader {

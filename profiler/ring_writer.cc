@@ -36,6 +36,13 @@ int64_t ClaimChunk(uint32_t hint) {
   return -1;
 }
 
+// The collector's tick when a wait was in vain; 0: none was. A collector that stands still is not waited for again, by
+// whatever thread, until it moves.
+std::atomic<uint64_t> stalled_tick{0};
+
+// When the collector was last asked whether it is there, and its tick then.
+std::atomic<uint64_t> asked_ns{0}, asked_tick{0};
+
 // Waiters sleep on a futex, since a thousand of them that woke up by themselves would keep the collector from its
 // processor.
 int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
@@ -55,6 +62,8 @@ int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
     const uint64_t now_ns = os::MonotonicNs();
     if (now_ns - start_ns >= limit_ns) {
       thread->stalled = true;
+      if (last_tick == header->tick.load(std::memory_order_relaxed))
+        stalled_tick.store(last_tick, std::memory_order_relaxed);
       return -1;
     }
     const uint64_t left_ns = limit_ns - (now_ns - start_ns);
@@ -76,6 +85,8 @@ int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
 int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
   SessionHeader* header = session.header;
   if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
+  const uint64_t stalled = stalled_tick.load(std::memory_order_relaxed);
+  if (stalled != 0 && stalled == header->tick.load(std::memory_order_relaxed)) return -1;
   // Sequentially consistent, with the collector's fence between freeing and looking here: either it sees us, or we see
   // what it has freed.
   header->waiters.fetch_add(1, std::memory_order_seq_cst);
@@ -152,6 +163,24 @@ void ForgetUncommitted(ThreadState* thread) {
   thread->cursor = thread->limit = nullptr;
   const auto index = static_cast<uint32_t>(chunk - session.chunk_headers);
   session.header->free_chunks[index / 64].fetch_or(uint64_t{1} << (index % 64), std::memory_order_release);
+}
+
+void ForgetCollector() {
+  stalled_tick.store(0, std::memory_order_relaxed);
+  asked_ns.store(0, std::memory_order_relaxed);
+}
+
+bool CollectorMayReturn() {
+  constexpr uint64_t kBetweenQuestions_ns = 1'000'000'000;
+  SessionHeader* header = session.header;
+  const uint64_t now_ns = os::MonotonicNs(), tick = header->tick.load(std::memory_order_relaxed);
+  uint64_t last_ns = asked_ns.load(std::memory_order_relaxed);
+  if (now_ns - last_ns < kBetweenQuestions_ns) return true;
+  if (!asked_ns.compare_exchange_strong(last_ns, now_ns, std::memory_order_relaxed)) return true;
+  const bool moved = asked_tick.exchange(tick, std::memory_order_relaxed) != tick;
+  if (moved || last_ns == 0 || session.collector == nullptr || CollectorListens(session.collector)) return true;
+  header->collector_alive.store(0, std::memory_order_relaxed);
+  return false;
 }
 
 bool NextChunk(ThreadState* thread) {

@@ -33,6 +33,11 @@ extern Session session __attribute__((visibility("hidden")));
 // a record more or less without a stamp does no harm.
 extern std::atomic<bool> stamp_records __attribute__((visibility("hidden")));
 
+// A new session: what is known of the old one's collector is forgotten.
+void ForgetCollector();
+// Sampled mode, after an event was dropped, since it never waits: false when the collector is gone for good. Asks at
+// most once a second, and only a collector that has not moved since.
+bool CollectorMayReturn();
 // Takes a new chunk. False: none to be had; nothing was counted.
 bool NextChunk(ThreadState* thread);
 // Makes room for `words` words in the thread's chunk. False: none to be had; nothing was counted.

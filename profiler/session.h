@@ -66,7 +66,7 @@ struct alignas(64) SessionHeader {
   std::atomic<uint64_t> region_full_bytes;            // ... and their bytes: their frees are not seen
   std::atomic<uint64_t> dropped_no_slot[kKindCount];  // events of threads that found no thread slot
   std::atomic<uint64_t> internal_failures;            // our own mmap failed; the event was dropped and is counted above
-  std::atomic<uint64_t> heap_errors;                  // double or invalid frees that were seen on sampled blocks
+  std::atomic<uint64_t> heap_errors;                  // HeapErrors that were seen on sampled blocks
   std::atomic<uint32_t> slot_hint;                    // where the search for a free thread slot begins
   // Chunks that threads hold open: host adds when it opens one and subtracts when it closes one, the collector
   // subtracts for those that it closes after their thread's death. Relaxed: it steers, it decides nothing.
@@ -74,8 +74,9 @@ struct alignas(64) SessionHeader {
   std::atomic<uint32_t> slots_wanted;  // incremented when a thread found no slot: the dead ones' are needed
   // Threads in complete mode that wait for a chunk. The futex word is `freed_chunks`; see ring_writer.cc.
   std::atomic<uint32_t> waiters;
-  std::atomic<uint64_t> stacks_checked;  // by a second, full unwind (libtidemark_checked.so) ...
-  std::atomic<uint64_t> stacks_wrong;    // ... and of them different
+  std::atomic<uint32_t> guards_given_up;  // 1: the program handles SIGSEGV itself, no guarded slot was given any more
+  std::atomic<uint64_t> stacks_checked;   // by a second, full unwind (libtidemark_checked.so) ...
+  std::atomic<uint64_t> stacks_wrong;     // ... and of them different
 
   // Bit i set: chunk i is free. Host clears (acquire: sees the collector's last read of it), collector sets (release).
   alignas(64) std::atomic<uint64_t> free_chunks[256];
@@ -162,6 +163,10 @@ enum class RecordKind : uint32_t {
   kGap = 7,
   // 2 words. A heap error found at free. w0: kind 4 | error 4 | 0 28 | node 28    w1: address 44 | dt 20
   kHeapError = 8,
+  // 6 words. A heap error on a guarded block (guard_report.h). w0: kind 4 | error 4 | access 4 | 0 24 | node 28
+  //   w1: address of the block 44 | dt 20   w2: offset of the access   w3: size
+  //   w4, w5: node 32 | thread serial 32, of the stacks that obtained and released the block
+  kGuardReport = 10,
   // An application's mark. w0: kind 4 | words 12 (whole record) | bytes 16 | dt 32; then text, zero padded to words.
   kMark = 9,
 };
@@ -204,7 +209,13 @@ enum class Api : uint32_t {
   kCfree = 12,
 };
 
-enum class HeapError : uint32_t { kDoubleFree = 1, kInvalidFree = 2 };
+enum class HeapError : uint32_t {
+  kDoubleFree = 1,
+  kInvalidFree = 2,   // of a pointer into the middle of a block
+  kOverflow = 3,      // access behind the end of a block ...
+  kUnderflow = 4,     // ... before its beginning
+  kUseAfterFree = 5,  // ... after its release
+};
 
 // ---- Handshake on the Unix socket (abstract name; SOCK_SEQPACKET). Both sides check lengths and magic.
 struct AttachRequest {

@@ -59,11 +59,13 @@ struct StackMemory {
   uint32_t first_room_bytes = 0;
   uint32_t capacity = 0;  // of previous and walked
   uint32_t previous_count = 0;
-  StackPath base;           // below which previous[0] lies: empty, or a truncation mark
-  uint32_t epoch = 0;       // of the stack table, that `known` and the nodes of previous[] belong to
-  uint64_t generation = 0;  // of the loader, that the previous stack was taken under
-  uint32_t moves = 0;       // of the StackReader, when it had all of words[] in its interval
-  bool settled = false;     // it had
+  StackPath base;             // below which previous[0] lies: empty, or a truncation mark
+  uint32_t epoch = 0;         // of the stack table, that `known` and the nodes of previous[] belong to
+  uint64_t generation = 0;    // of the loader, that the previous stack was taken under
+  uint32_t moves = 0;         // of the StackReader, when it had all of words[] in its interval
+  bool settled = false;       // it had
+  bool all_trusted = false;   // all of words[] lie below
+  uintptr_t trusted_end = 0;  // where the stack's root is: what lies above may be unmapped while the stack is in use
 };
 
 struct ThreadState {

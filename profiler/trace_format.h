@@ -13,7 +13,7 @@ namespace tidemark {
 
 inline constexpr char kTraceMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
 inline constexpr uint16_t kTraceMajor = 2;  // readers refuse another major
-inline constexpr uint16_t kTraceMinor = 0;  // readers accept any minor and skip section types they do not know
+inline constexpr uint16_t kTraceMinor = 1;  // readers accept any minor and skip section types they do not know
 
 struct FileHeader {
   char magic[8];
@@ -121,6 +121,9 @@ enum class EventColumn : uint32_t {
   kGap = 12,          // per gap: v event kind, v count, v bytes
   kHeapError = 13,    // per heap error: v error, v node, v address / 16
   kMark = 14,         // per mark: v length, bytes
+  // Per guard report: v error, v access, v node, v address / 16, z offset, v size, and of the stacks that obtained and
+  // released the block: v node, v thread serial.
+  kGuardReport = 15,
 };
 
 enum class EventOp : uint8_t {
@@ -130,8 +133,9 @@ enum class EventOp : uint8_t {
   kGap = 3,
   kHeapError = 4,
   kMark = 5,
+  kGuardReport = 7,
 };
-// Ops from here on are allocs; ops between are for later minor versions. Shapes are numbered in the order in which
+// Ops from here on are allocs; 6 is for a later minor version. Shapes are numbered in the order in which
 // they first occur in the section.
 inline constexpr uint32_t kFirstShapeOp = 8;
 

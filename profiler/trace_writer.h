@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "profiler/guard_report.h"
 #include "profiler/session.h"
 #include "profiler/trace_format.h"
 
@@ -31,6 +32,7 @@ struct TraceEvent {
   uint64_t elapsed = 0;                // kRealloc: TSC from the old block's release to the event
   uint64_t count = 0;                  // kGap: events lost; kHeapError: HeapError
   uint32_t gap_kind = 0;               // kGap: EventKind
+  GuardReport guard;                   // kGuardReport; the stack of the error is `node`
   std::string text;                    // kMark
 };
 

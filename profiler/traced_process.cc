@@ -127,8 +127,7 @@ uint64_t TracedProcess::Poll(uint64_t now_us, size_t live_processes) {
   const uint64_t cpu_before = CpuNs();
   longest_gap_us_ = std::max(longest_gap_us_, now_us - std::min(now_us, last_poll_us_));
   last_poll_us_ = now_us;
-  SessionHeader& header = attached_.segment->header();
-  header.tick.fetch_add(1, std::memory_order_relaxed);
+  header().tick.fetch_add(1, std::memory_order_relaxed);
   const uint32_t free_before = reader_.FreeChunks();
   busy_ = free_before < attached_.segment->layout().chunk_count / 4 * 3;
   uint64_t taken = reader_.Drain(RingReader::Take::kClosed, now_us, *this);
@@ -193,7 +192,7 @@ void TracedProcess::RetireDeadThreads(uint64_t now_us) {
 
 void TracedProcess::SampleMemory(uint64_t now_us, size_t live_processes) {
   if (writer_ == nullptr) return;
-  if (!saw_exiting_ && attached_.segment->header().exiting.load(std::memory_order_acquire) != 0) {
+  if (!saw_exiting_ && header().exiting.load(std::memory_order_acquire) != 0) {
     saw_exiting_ = true;  // the last look at its memory: a zombie has none
     SampleMemoryFully(now_us);
     return;
@@ -228,7 +227,7 @@ void TracedProcess::SampleMemoryFully(uint64_t now_us) {
   next_quick_us_ = now_us + kQuickMemoryInterval_us;
 }
 
-void TracedProcess::Abandon() { attached_.segment->header().collector_alive.store(0, std::memory_order_release); }
+void TracedProcess::Abandon() { header().collector_alive.store(0, std::memory_order_release); }
 
 TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   const uint64_t cpu_before = CpuNs();
@@ -237,10 +236,11 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   reader_.Drain(RingReader::Take::kEverything, now_us, *this);
   const SessionCounters counters = reader_.Counters();
   const uint64_t* received = reader_.received();
+  if (header().attached.load(std::memory_order_acquire) == 0 && Sum(counters.events) == 0) return GiveUp();
   summary_.events = Sum(received);
   summary_.dropped = Sum(counters.dropped);
   summary_.missing = Sum(counters.events) > summary_.events ? Sum(counters.events) - summary_.events : 0;
-  if (attached_.segment->header().bypassed.load(std::memory_order_relaxed) != 0) summary_.bypassed = true;
+  if (header().bypassed.load(std::memory_order_relaxed) != 0) summary_.bypassed = true;
   if (writer_ == nullptr) {
     summary_.unwritten = summary_.events;
     return summary_;
@@ -284,6 +284,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
       {"foreign_frees", counters.foreign_frees},
       {"region_full", {{"count", counters.region_full_count}, {"bytes", counters.region_full_bytes}}},
       {"heap_errors", counters.heap_errors},
+      {"guards_given_up", counters.guards_given_up},
       {"internal_failures", counters.internal_failures},
       {"damaged_chunks", reader_.damaged_chunks()},
       {"lost_sections", writer_->lost_sections()},
@@ -293,6 +294,20 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   writer_->Finish(Dump(end));
   summary_.bytes = writer_->bytes_written();
   summary_.error = writer_->error();
+  if (access(summary_.path.c_str(), F_OK) != 0) {  // the descriptor was good to the last byte
+    summary_.error = "the trace file " + summary_.path + " was removed or moved away while it was written";
+    summary_.unwritten = summary_.events;
+    summary_.bytes = 0;
+  }
+  writer_.reset();
+  return summary_;
+}
+
+// The process has asked for a segment and not mapped it: it had no descriptor left to receive it, or was killed in the
+// meantime. An empty trace would say that it had allocated nothing.
+TraceSummary TracedProcess::GiveUp() {
+  summary_.not_recorded = true;
+  if (writer_ != nullptr) unlink(writer_->path().c_str());
   writer_.reset();
   return summary_;
 }

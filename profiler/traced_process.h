@@ -39,6 +39,7 @@ struct TraceSummary {
   uint64_t missing = 0;    // counted as recorded, never received
   uint64_t unwritten = 0;  // events that did not reach the file
   bool bypassed = false;   // the program brings its own malloc
+  bool not_recorded = false;  // it never took its segment; there is no file
   std::string error;       // why the file is not whole; empty: it is
 };
 nlohmann::json ToJson(const TraceSummary& summary);
@@ -88,6 +89,8 @@ class TracedProcess : private RingReader::Sink {
   void OnEvents(const EventsHeader& header, EventEncoder& events) override;
   void BetweenChunks() override;
 
+  SessionHeader& header() const { return attached_.segment->header(); }
+  TraceSummary GiveUp();
   void WriteInfo();
   bool RetireIsDue(uint64_t now_us);
   void RetireDeadThreads(uint64_t now_us);

@@ -69,6 +69,8 @@ class Walker {
   // The walk as it nearly always goes: as long as the rules are in the cache, what they read is known to be readable,
   // and no frame of the previous stack has this one's place. Everything else is left to one turn of Run()'s loop.
   void WalkByRules() {
+    if ((at_.sp & 7) != 0) [[unlikely]]
+      return;  // no word of such a stack is read in one piece, or at all
     const StackFrame* const previous = frames_->previous;
     const StackFrame* candidate = previous + candidate_;
     StackFrame* frame = frames_->walked + count_;
@@ -299,9 +301,27 @@ class Walker {
     const bool all_read = kept == 0;
     if (!NameAndAppend(kept == 0 ? frames_->base : PathOf(frames_->previous[kept - 1]), &kept)) return Fail();
     frames_->previous_count = kept;
+    if (all_read) TrustBelowRoot(outcome);
+    ForgetAboveRoot();
     Settle(frames_, thread_->stack, moves_, all_read);
     Account();
     return frames_->previous[kept - 1].node;
+  }
+
+  // A walk that came to the end that call frame information marks has found the root: nothing above it belongs to this
+  // stack. One that ended anywhere else (at a null, at what is no code) may have left the stack long before, over the
+  // end of a coroutine's that has no mark: then only what is below the leaf's frame is sure to stay mapped.
+  void TrustBelowRoot(Walk outcome) {
+    const bool end_known = outcome == Walk::kEnded && last_read_.address == 0;
+    const uintptr_t root = frames_->previous[0].sp;
+    frames_->trusted_end = StackReader::PagesEnd(end_known ? root : frames_->walked[0].sp);
+    frames_->all_trusted = root <= frames_->trusted_end && last_read_.address < frames_->trusted_end;
+  }
+  void ForgetAboveRoot() {
+    for (uint32_t i = 0; i < evaluated_count_; i++) {
+      if (evaluated_[i].address >= frames_->trusted_end) frames_->all_trusted = false;
+    }
+    thread_->stack.ForgetFrom(frames_->trusted_end);
   }
 
   static StackPath PathOf(const StackFrame& frame) { return {frame.node, frame.hash}; }
@@ -374,6 +394,8 @@ class Walker {
       AppendFrame(frames_, i, frame, path, evaluated_, last_read_);
     }
     frames_->previous_count = kRootFrames;
+    TrustBelowRoot(outcome);
+    ForgetAboveRoot();
     Settle(frames_, thread_->stack, moves_, true);
     const StackPath mark = MarkBelowRoot();
     return mark.node == 0 ? Fail() : NameWalked(mark);
@@ -436,6 +458,28 @@ bool StepByFramePointer(StackReader* stack, CfiRegisters* at) {
   if (!stack->Read(at->bp, &bp) || !stack->Read(at->bp + 8, &ip)) return false;
   *at = {ip, at->bp + 16, bp};
   return true;
+}
+
+__attribute__((noinline)) bool HandlerStandsBelow(uintptr_t sp) {
+  constexpr int kMostFrames = 4096;
+  CfiRegisters at;
+  __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2" : "=r"(at.ip), "=r"(at.sp), "=r"(at.bp));
+  StackReader stack;
+  for (int i = 0; i < kMostFrames && at.sp < sp; i++) {
+    // The first address is where this function is; the others are return addresses.
+    const uintptr_t pc = i == 0 ? at.ip : at.ip - 1, frame = at.sp;
+    ModuleView module;
+    if (!FindModule(pc, &module)) {
+      if (!StepByFramePointer(&stack, &at)) return true;
+      continue;
+    }
+    CfiRow row;
+    LoggedReader memory(&stack);
+    bool ended;
+    if (!FindCfiRow(module.table(), pc, &row) || row.signal_frame) return true;
+    if (!StepByCfi(row, &memory, &at, &ended) || ended || at.sp <= frame) return true;
+  }
+  return at.sp < sp;
 }
 
 bool ResetUnwinder() { return ResetRules(LoaderGeneration()); }

@@ -35,6 +35,11 @@ bool ResetUnwinder();
 // bp does not look like a frame pointer, or what it points at cannot be read.
 bool StepByFramePointer(StackReader* stack, CfiRegisters* at);
 
+// Does a signal handler stand between the caller and the place `sp` further up on the same stack? Then what ran there
+// was interrupted and will go on; if none does, it was left by longjmp. True also when it cannot be told. Uses nothing
+// of a thread's state, which may be what was interrupted.
+bool HandlerStandsBelow(uintptr_t sp);
+
 // The stack's number, 0 when it could not be stored.
 uint32_t TakeStack(ThreadState* thread, const UnwindStart& start);
 

@@ -7,6 +7,7 @@
 // except LD_PRELOAD and TIDEMARK_OPTIONS; write to stdout.
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ struct RecordOptions {
   std::string follow = "yes";
   std::string ring_bytes = "0";
   uint32_t guard = 0;
+  std::string guard_action = "report";
   uint64_t seed = 0;
   uint64_t full_wait_ms = SessionOptions().full_wait_us / 1000;
   bool quiet = false;
@@ -99,6 +101,14 @@ Result<SessionOptions> SessionFrom(const RecordOptions& options) {
   if (!ParseBytes(options.ring_bytes, &session.ring_bytes) ||
       (session.ring_bytes != 0 && (session.ring_bytes < 64 << 10 || session.ring_bytes > 1 << 30))) {
     return Fail("record: --ring-bytes needs a size from 64K to 1G, not '" + options.ring_bytes + "'");
+  }
+  if (options.guard != 0 && session.mode == Mode::kFull) {
+    return Fail(
+        "record: --guard puts samples between guard pages, and --mode full takes none; use --mode sampled, with a "
+        "small --sample-bytes for many guarded blocks");
+  }
+  if (options.guard_action != "report" && options.guard_action != "die") {
+    return Fail("record: --guard-action is 'report' or 'die', not '" + options.guard_action + "'");
   }
   session.guard_every = options.guard;
   session.seed = options.seed;
@@ -172,6 +182,7 @@ class Recording {
     if (before != nullptr && before[0] != '\0') preload += std::string(":") + before;
     std::string words = "mode=" + options_.mode + ",session=" + session_name;
     if (options_.follow == "no") words += ",follow=no";
+    if (options_.guard_action == "die") words += ",guard_action=die";
     return {{"LD_PRELOAD", preload}, {"TIDEMARK_OPTIONS", words}};
   }
 
@@ -234,6 +245,20 @@ class Recording {
     _exit(0);  // not exit(): what record has registered there is record's
   }
 
+  // The report takes the time that it takes to write the rest of the trace. Only a collector that somebody has stopped
+  // would never send it: false.
+  static bool AwaitReport(int control, pid_t collector) {
+    constexpr int kPatience_s = 5;
+    for (int stopped_s = 0; stopped_s < kPatience_s;) {
+      pollfd report{control, POLLIN, 0};
+      if (poll(&report, 1, 1000) > 0) return true;
+      siginfo_t change{};
+      const int error = waitid(P_PID, static_cast<id_t>(collector), &change, WSTOPPED | WNOHANG | WNOWAIT);
+      stopped_s = error == 0 && change.si_pid == collector ? stopped_s + 1 : 0;
+    }
+    return false;
+  }
+
   void ReadReport(int control, int status, pid_t collector) {
     signal(SIGINT, SIG_DFL);  // should the report take long, the user may give up on it
     ControlMessage ended;
@@ -242,6 +267,12 @@ class Recording {
     std::string packet(256 << 10, '\0');
     ssize_t n = send(control, &ended, sizeof ended, MSG_NOSIGNAL);
     if (n == sizeof ended) {
+      if (!AwaitReport(control, collector)) {
+        Say(fmt::format("the collector process {} has been stopped, so {} is not finished; it will be when that process "
+                        "goes on: kill -CONT {}",
+                        collector, output_, collector));
+        return;
+      }
       while ((n = recv(control, packet.data(), packet.size(), 0)) < 0 && errno == EINTR) {
       }
     }
@@ -255,10 +286,11 @@ class Recording {
                           strsignal(WTERMSIG(collector_status)));
       }
       RemoveMade();
-      Say(
-          fmt::format("the collector process {}: what it had written by then is in {} and can be read; "
-                      "what came later is lost",
-                      how, output_));
+      const bool exists = access(output_.c_str(), F_OK) == 0;
+      Say(fmt::format("the collector process {}: {}", how,
+                      exists ? "what it had written by then is in " + output_ +
+                                   " and can be read; what came later is lost"
+                             : "there is no " + output_ + ", nothing was recorded"));
       return;
     }
     Tell(report);
@@ -296,7 +328,7 @@ class Recording {
     }
     if (!report.error.empty()) {
       Say(fmt::format("{}{}", report.error,
-                      report.unwritten != 0 ? fmt::format("; {} events are lost, what was written before can be read",
+                      report.unwritten != 0 ? fmt::format("; {} events are lost, the others can be read",
                                                           Grouped(report.unwritten))
                                             : std::string()));
     }
@@ -337,6 +369,9 @@ RunFunction DefineRecord(CLI::App& app) {
   app.add_option("--follow-children", options->follow, "record child processes too (default yes)")->type_name("yes|no");
   app.add_option("--guard", options->guard, "put one sample in N between guard pages (default 0: none)")
       ->type_name("N");
+  app.add_option("--guard-action", options->guard_action,
+                 "after a heap error on a guarded block: report it and go on, or die of it (default report)")
+      ->type_name("report|die");
   app.add_option("--seed", options->seed, "seed of the sampler, for runs that repeat (default 0: from the clock)")
       ->type_name("N");
   app.add_option("--ring-bytes", options->ring_bytes, "shared memory per process (default 1M sampled, 8M full)")

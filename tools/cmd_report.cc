@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "tools/commands.h"
+#include "tools/heap_errors.h"
 #include "tools/hotspots.h"
 #include "tools/loaded_trace.h"
 #include "tools/model_json.h"
@@ -79,6 +80,7 @@ Result<ExitStatus> RunReport(const Options& options) {
                  {"run", RunJson(*trace->model, trace->facts)},
                  {"totals", TotalsJson(*trace->model, trace->facts)},
                  {"problems", trace->reader->problems()},
+                 {"heap_errors", HeapErrorsJson(*trace)},
                  {"metric", NameOf(*metric)},
                  {"by", NameOf(*grouping)},
                  {"whole", UsageJson(hotspots.whole, trace->model->sampled())},
@@ -91,7 +93,7 @@ Result<ExitStatus> RunReport(const Options& options) {
     return ExitStatus::kOk;
   }
   const TextStyle style = StyleOfStdout();
-  fmt::print("{}{}", SummaryText(*trace->model, trace->facts, style),
+  fmt::print("{}{}{}", SummaryText(*trace->model, trace->facts, style), HeapErrorText(*trace, top),
              HotspotText(hotspots, *trace->model, *trace->names, style));
   return ExitStatus::kOk;
 }

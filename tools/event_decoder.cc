@@ -161,6 +161,7 @@ bool EventDecoder::Start(std::string payload, Workspace* workspace) {
   gaps_ = table.Column(EventColumn::kGap);
   errors_ = table.Column(EventColumn::kHeapError);
   marks_ = table.Column(EventColumn::kMark);
+  guards_ = table.Column(EventColumn::kGuardReport);
   time_ = header_.first_tsc >> header_.tsc_shift;
   same_time_ = times_.AtEnd() ? kEndless : times_.Get();
   addresses_sound_ = AddressPass(table, workspace, this).Run(count_);
@@ -196,11 +197,27 @@ bool EventDecoder::NextAddress(uint64_t* address) {
 
 // Columns with bytes left over were not written for these events.
 bool EventDecoder::Finish() {
-  for (const ColumnCursor* column : {&ops_, &times_, &realloc_shapes_, &elapsed_, &gaps_, &errors_, &marks_}) {
+  for (const ColumnCursor* column :
+       {&ops_, &times_, &realloc_shapes_, &elapsed_, &gaps_, &errors_, &marks_, &guards_}) {
     if (!column->ok() || !column->AtEnd()) failed_ = true;
   }
   if (!addresses_sound_) failed_ = true;
   return false;
+}
+
+bool EventDecoder::ReadGuardReport(TraceEvent* event) {
+  GuardReport& report = event->guard;
+  uint32_t error = 0, access = 0;
+  bool sound = GetSmall(&guards_, &error) && GetSmall(&guards_, &access) && GetSmall(&guards_, &event->node);
+  report.error = static_cast<HeapError>(error);
+  report.access = static_cast<Access>(access);
+  event->address = report.block = (guards_.Get() & kAddressMask) << 4;
+  report.offset = static_cast<int64_t>(guards_.GetSigned());
+  event->size = report.size = guards_.Get();
+  for (StackOfThread* stack : {&report.allocated, &report.released}) {
+    sound &= GetSmall(&guards_, &stack->node) && GetSmall(&guards_, &stack->thread_serial);
+  }
+  return sound && guards_.ok();
 }
 
 bool EventDecoder::Next(TraceEvent* event) {
@@ -246,6 +263,10 @@ bool EventDecoder::Next(TraceEvent* event) {
         sound &= GetSmall(&errors_, &event->node);
         event->address = (errors_.Get() & kAddressMask) << 4;
         sound &= errors_.ok();
+        break;
+      case EventOp::kGuardReport:
+        event->kind = RecordKind::kGuardReport;
+        sound &= ReadGuardReport(event);
         break;
       case EventOp::kMark:
         event->kind = RecordKind::kMark;

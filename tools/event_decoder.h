@@ -54,6 +54,7 @@ class EventDecoder {
   bool NextTime();
   bool NextAddress(uint64_t* address);
   bool SetShape(uint64_t number, TraceEvent* event) const;
+  bool ReadGuardReport(TraceEvent* event);
   bool Finish();
 
   std::string payload_;
@@ -61,7 +62,7 @@ class EventDecoder {
   uint64_t count_ = 0, next_ = 0;
   bool failed_ = false;
   bool has_elapsed_ = false;
-  ColumnCursor ops_, times_, realloc_shapes_, elapsed_, gaps_, errors_, marks_;
+  ColumnCursor ops_, times_, realloc_shapes_, elapsed_, gaps_, errors_, marks_, guards_;
   uint64_t time_ = 0;
   uint64_t same_time_ = 0;  // events until the time changes
   std::vector<Shape> shapes_;

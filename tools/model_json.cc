@@ -87,6 +87,7 @@ Json RunJson(const HeapModel& model, const RunFacts& facts) {
       {"ending", ending},
       {"events", events},
       {"heap_errors", std::max(model.events().heap_errors, facts.heap_errors)},
+      {"guards_given_up", facts.guards_given_up},
       {"marks", model.events().marks},
       {"foreign_frees", facts.foreign_frees},
       {"samples_without_room", {{"blocks", facts.region_full_count}, {"bytes", facts.region_full_bytes}}},

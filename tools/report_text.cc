@@ -83,7 +83,10 @@ std::string SummaryText(const HeapModel& model, const RunFacts& facts, const Tex
                      HumanCount(facts.region_full_count), HumanBytes(static_cast<double>(facts.region_full_bytes))));
   }
   if (const uint64_t errors = std::max(model.events().heap_errors, facts.heap_errors); errors != 0) {
-    line("heap errors", fmt::format("{} double or invalid frees", HumanCount(errors)));
+    line("heap errors", fmt::format("{}, described below", HumanCount(errors)));
+  }
+  if (facts.guards_given_up) {
+    line("guards", "no slot was guarded any more once the program installed a handler of SIGSEGV of its own");
   }
   return out;
 }

@@ -166,6 +166,7 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
     facts.foreign_frees = Number(end, "foreign_frees");
     facts.region_full_count = Number(Child(end, "region_full"), "count");
     facts.region_full_bytes = Number(Child(end, "region_full"), "bytes");
+    facts.guards_given_up = Number(end, "guards_given_up") != 0;
     facts.internal_failures = Number(end, "internal_failures");
     facts.heap_errors = Number(end, "heap_errors");
     facts.cost = CostOf(info, end, facts.all_events().recorded);

@@ -46,11 +46,12 @@ struct OwnCost {
 struct RunFacts {
   std::vector<std::string> command;
   std::string executable, tool_version, launch;
-  uint64_t pid = 0;         // 0: unknown
-  bool bypassed = false;    // the program brings its own malloc: nothing was recorded
-  bool complete = false;    // the trace has its end
-  std::string exit_kind;    // "exited", "signaled", "exec", "unknown"; "" without an end
-  int64_t exit_number = 0;  // status or signal
+  uint64_t pid = 0;              // 0: unknown
+  bool guards_given_up = false;  // the program took SIGSEGV for itself
+  bool bypassed = false;         // the program brings its own malloc: nothing was recorded
+  bool complete = false;         // the trace has its end
+  std::string exit_kind;         // "exited", "signaled", "exec", "unknown"; "" without an end
+  int64_t exit_number = 0;       // status or signal
   int64_t start_realtime_ns = 0;
   int64_t duration_ns = 0;  // to the trace's end, or its last event
   std::array<Conservation, kKindCount> events{};

@@ -1,4 +1,4 @@
-// The home of sampled blocks: sizes, alignments, zeroing, overlap, double frees, guarded pages, bounded memory.
+// The home of sampled blocks: sizes, alignments, zeroing, overlap, double frees, bounded memory.
 //
 // The region is one per process and never torn down; the tests share it and give back what they take.
 #include "interpose/sample_region.h"
@@ -102,18 +102,16 @@ TEST_F(SampleRegionTest, ZeroedAfterDirtyReuse) {
 
 TEST_F(SampleRegionTest, DoubleAndInvalidFreesAreSeen) {
   for (const size_t size : {1, 16, 100, 2048, 2049, 100000, 3 << 20}) {
-    for (const Placement placement : {Placement::kPacked, Placement::kGuarded}) {
-      auto* block = static_cast<char*>(region::Allocate(size, 16, false, placement));
-      ASSERT_NE(block, nullptr);
-      EXPECT_FALSE(region::Release(block + 1)) << "inside";
-      if (size > 16) {
-        EXPECT_FALSE(region::Release(block + 16)) << "inside, aligned";
-      }
-      EXPECT_TRUE(region::Release(block));
-      EXPECT_FALSE(region::Release(block)) << "twice";
-      EXPECT_FALSE(region::IsLive(block));
-      EXPECT_EQ(region::UsableSize(block), 0u);
+    auto* block = static_cast<char*>(region::Allocate(size, 16, false, Placement::kPacked));
+    ASSERT_NE(block, nullptr);
+    EXPECT_FALSE(region::Release(block + 1)) << "inside";
+    if (size > 16) {
+      EXPECT_FALSE(region::Release(block + 16)) << "inside, aligned";
     }
+    EXPECT_TRUE(region::Release(block));
+    EXPECT_FALSE(region::Release(block)) << "twice";
+    EXPECT_FALSE(region::IsLive(block));
+    EXPECT_EQ(region::UsableSize(block), 0u);
   }
 }
 
@@ -164,8 +162,7 @@ void RandomOperations(uint32_t seed, int operations, std::atomic<int>* failures)
     const size_t size = kind < 70 ? random() % 2049 : kind < 98 ? random() % 40000 : random() % (2 << 20);
     const size_t alignment = kind % 10 == 0 ? size_t{16} << random() % 12 : 16;
     const bool zero = kind % 2 == 0;
-    const Placement placement = kind % 7 == 0 ? Placement::kGuarded : Placement::kPacked;
-    auto* block = static_cast<unsigned char*>(region::Allocate(size, alignment, zero, placement));
+    auto* block = static_cast<unsigned char*>(region::Allocate(size, alignment, zero, Placement::kPacked));
     if (block == nullptr || reinterpret_cast<uintptr_t>(block) % alignment != 0) {
       ++*failures;
       continue;
@@ -221,8 +218,7 @@ TEST_F(SampleRegionTest, BlocksMayBeFreedElsewhere) {
   });
   std::mt19937 random(4);
   for (int i = 0; i < kOperations; i++) {
-    auto* block = static_cast<unsigned char*>(
-        region::Allocate(1 + random() % 6000, 16, false, i % 3 == 0 ? Placement::kGuarded : Placement::kPacked));
+    auto* block = static_cast<unsigned char*>(region::Allocate(1 + random() % 6000, 16, false, Placement::kPacked));
     if (block == nullptr) {
       failures++;
       continue;
@@ -239,8 +235,7 @@ TEST_F(SampleRegionTest, BlocksMayBeFreedElsewhere) {
 // Of several threads that free the same block, one wins.
 TEST_F(SampleRegionTest, RacingFreesHaveOneWinner) {
   for (int round = 0; round < 200; round++) {
-    void* block = region::Allocate(round % 3 == 0 ? 100000 : 64, 16, false,
-                                   round % 2 == 0 ? Placement::kGuarded : Placement::kPacked);
+    void* block = region::Allocate(round % 3 == 0 ? 100000 : 64, 16, false, Placement::kPacked);
     ASSERT_NE(block, nullptr);
     std::atomic<int> wins{0}, ready{0};
     std::vector<std::thread> threads;
@@ -276,52 +271,6 @@ TEST_F(SampleRegionTest, FreedMemoryGoesBack) {
     for (const auto& [block, size] : blocks) kept += ResidentBytes(block, size);
     EXPECT_LE(kept, 8u << 20);
   }
-}
-
-using SampleRegionDeathTest = SampleRegionTest;
-
-char* TakeGuarded(size_t size, bool at_the_end) {
-  for (int i = 0; i < 4; i++) {  // slots put blocks at the end and at the beginning of their page in turn
-    auto* block = static_cast<char*>(region::Allocate(size, 16, false, Placement::kGuarded));
-    if (block == nullptr) return nullptr;
-    const bool ends = (reinterpret_cast<uintptr_t>(block) + region::UsableSize(block)) % 4096 == 0;
-    const bool begins = reinterpret_cast<uintptr_t>(block) % 4096 == 0;
-    if (at_the_end ? ends : begins) return block;
-    region::Release(block);
-  }
-  return nullptr;
-}
-
-TEST_F(SampleRegionDeathTest, GuardsCatchOverflowUnderflowAndUseAfterFree) {
-  testing::FLAGS_gtest_death_test_style = "threadsafe";
-  char* volatile over = TakeGuarded(100, true);
-  ASSERT_NE(over, nullptr);
-  over[region::UsableSize(over) - 1] = 1;
-  EXPECT_DEATH(over[region::UsableSize(over)] = 1, "");
-  char* volatile under = TakeGuarded(100, false);
-  ASSERT_NE(under, nullptr);
-  under[0] = 1;
-  EXPECT_DEATH(under[-1] = 1, "");
-  char* volatile freed = TakeGuarded(100, true);
-  ASSERT_NE(freed, nullptr);
-  ASSERT_TRUE(region::Release(freed));
-  EXPECT_DEATH(freed[0] = 1, "");
-  EXPECT_TRUE(region::Release(over));
-  EXPECT_TRUE(region::Release(under));
-}
-
-TEST_F(SampleRegionTest, GuardedBlocksAreZeroAndFallBackWhenAllAreTaken) {
-  std::vector<void*> blocks;
-  for (int i = 0; i < 200; i++) {
-    auto* block = static_cast<unsigned char*>(region::Allocate(64, 16, true, Placement::kGuarded));
-    ASSERT_NE(block, nullptr);
-    ASSERT_EQ(std::count(block, block + 64, 0), 64);
-    std::memset(block, 0xff, region::UsableSize(block));
-    blocks.push_back(block);
-  }
-  std::sort(blocks.begin(), blocks.end());
-  EXPECT_EQ(std::adjacent_find(blocks.begin(), blocks.end()), blocks.end());
-  for (void* block : blocks) EXPECT_TRUE(region::Release(block));
 }
 
 }  // namespace

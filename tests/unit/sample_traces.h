@@ -79,6 +79,8 @@ inline void Encode(const TraceEvent& event, EventEncoder* encoder) {
       return encoder->Gap(event.tsc, event.gap_kind, event.count, event.size);
     case RecordKind::kHeapError:
       return encoder->HeapError(event.tsc, event.count, event.node, event.address);
+    case RecordKind::kGuardReport:
+      return encoder->Guard(event.tsc, event.node, event.guard);
     default:
       return encoder->Mark(event.tsc, event.text);
   }
@@ -132,6 +134,17 @@ inline TraceEvent BadFree(uint64_t tsc, uint64_t address, uint32_t node, HeapErr
   return event;
 }
 
+inline TraceEvent Guarded(uint64_t tsc, uint32_t node, const GuardReport& report) {
+  TraceEvent event;
+  event.kind = RecordKind::kGuardReport;
+  event.tsc = tsc;
+  event.node = node;
+  event.guard = report;
+  event.address = report.block;
+  event.size = report.size;
+  return event;
+}
+
 inline TraceEvent Mark(uint64_t tsc, std::string text) {
   TraceEvent event;
   event.kind = RecordKind::kMark;
@@ -164,7 +177,18 @@ inline std::vector<TraceEvent> RandomEvents(Random* random, size_t count, bool s
         events.push_back(Gap(tsc, static_cast<uint32_t>(random->Below(3)), random->Next(), random->Next()));
         break;
       case 1:
-        events.push_back(BadFree(tsc, address(), node(), HeapError::kDoubleFree));
+        if (random->Below(2) == 0) {
+          events.push_back(BadFree(tsc, address(), node(), HeapError::kDoubleFree));
+        } else {
+          events.push_back(Guarded(tsc, node(),
+                                   {HeapError::kOverflow,
+                                    Access::kWrite,
+                                    address(),
+                                    static_cast<int64_t>(random->Next()),
+                                    size(),
+                                    {node(), 1},
+                                    {}}));
+        }
         break;
       case 2:
         events.push_back(Mark(tsc, std::string(random->Below(30), 'm')));
@@ -234,7 +258,9 @@ inline void WriteEveryKind(TraceWriter* writer) {
                Alloc(1300, 0x7f0000000020, 1, 2, Api::kCalloc), Free(1400, 0x7f0000010000),
                Realloc(1500, 0x7f0000000010, 0x7f0000000100, 90, 6, 17), Free(1600, 0x7e0000000000),
                Gap(1700, kKindFree, 12, 0), Gap(1700, kKindAlloc, 3, 4096),
-               BadFree(1800, 0x7f0000000010, 6, HeapError::kDoubleFree), Mark(1900, "phase \"two\"\n\xff")});
+               BadFree(1800, 0x7f0000000010, 6, HeapError::kDoubleFree),
+               Guarded(1850, 5, {HeapError::kUseAfterFree, Access::kRead, 0x7f0000003fc0, -3, 60, {2, 1}, {6, 1}}),
+               Mark(1900, "phase \"two\"\n\xff")});
   writer->AddThread({1, 4711, 1000, "renamed"});
   writer->AddClock({3000, 6000, 1700000000000001000});
   WriteEvents(writer, 1, 0, 1, {Free(2500, 0x7f0000000100)});
@@ -279,11 +305,18 @@ inline std::string HexBytes(const std::string& bytes) {
 }
 
 // kind api node tsc address old_address size elapsed count gap_kind text
+// [guard error access offset allocated-by node, thread released-by node, thread]
 inline std::string Dump(const TraceEvent& e) {
   std::ostringstream out;
   out << static_cast<uint32_t>(e.kind) << " " << static_cast<uint32_t>(e.api) << " " << e.node << " " << e.tsc << " "
       << Hex(e.address) << " " << Hex(e.old_address) << " " << e.size << " " << e.elapsed << " " << e.count << " "
       << e.gap_kind << " " << HexBytes(e.text);
+  if (e.kind == RecordKind::kGuardReport) {
+    const GuardReport& g = e.guard;
+    out << " guard " << static_cast<uint32_t>(g.error) << " " << static_cast<uint32_t>(g.access) << " " << g.offset
+        << " " << g.allocated.node << " " << g.allocated.thread_serial << " " << g.released.node << " "
+        << g.released.thread_serial;
+  }
   return out.str();
 }
 

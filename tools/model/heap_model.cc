@@ -206,14 +206,38 @@ void HeapModel::OnEvent(uint32_t serial, const TraceEvent& event) {
       thread_states_[ThreadIndex(serial)].last_allocated = 0;
       return;
     case RecordKind::kHeapError:
-      ++events_.heap_errors;
-      return;
+      return OnHeapError(serial, event, false);
+    case RecordKind::kGuardReport:
+      return OnHeapError(serial, event, true);
     case RecordKind::kMark:
       ++events_.marks;
       return;
     default:
       return;
   }
+}
+
+void HeapModel::OnHeapError(uint32_t serial, const TraceEvent& event, bool guarded) {
+  ++events_.heap_errors;
+  HeapErrorUse use;
+  use.node = event.node;
+  use.thread_serial = serial;
+  use.guarded = guarded;
+  use.count = 1;
+  if (guarded) {
+    use.report = event.guard;
+  } else {
+    use.report.error = static_cast<HeapError>(event.count);
+    use.report.block = event.address;
+  }
+  for (HeapErrorUse& known : heap_errors_) {
+    if (known.node == use.node && known.guarded == guarded && known.report.error == use.report.error &&
+        known.report.access == use.report.access && known.report.allocated.node == use.report.allocated.node) {
+      ++known.count;
+      return;
+    }
+  }
+  if (heap_errors_.size() < kMaxHeapErrors) heap_errors_.push_back(use);
 }
 
 }  // namespace tidemark

@@ -63,8 +63,17 @@ struct ThreadUse {
   Tally tally;  // of the blocks that this thread allocated, whoever releases them
 };
 
+// A heap error, and how often the same was seen: same kind and access, noticed at the same place.
+struct HeapErrorUse {
+  uint32_t node = 0, thread_serial = 0;  // where it was noticed; the first time
+  bool guarded = false;                  // on a guarded block: all of `report` is known; else its error and block only
+  GuardReport report;                    // of the first time
+  uint64_t count = 0;
+};
+
 class HeapModel {
  public:
+  static constexpr size_t kMaxHeapErrors = 1000;  // different ones that are kept
   static HeapModel Build(TraceReader& reader);
 
   Mode mode() const { return mode_; }
@@ -81,6 +90,7 @@ class HeapModel {
   const EventCounts& events() const { return events_; }
   const ReallocDetail& reallocs() const { return reallocs_; }
   const Oddities& oddities() const { return oddities_; }
+  const std::vector<HeapErrorUse>& heap_errors() const { return heap_errors_; }
 
   int64_t first_ns() const { return first_ns_; }  // of the first event, as TraceReader::TimeNs
   int64_t last_ns() const { return last_ns_; }
@@ -97,6 +107,7 @@ class HeapModel {
   void OnRelease(uint32_t thread, uint64_t address, uint64_t tsc, bool is_realloc, uint64_t new_size,
                  uint64_t new_address);
   void CountRealloc(uint64_t old_size, uint64_t new_size, bool moved);
+  void OnHeapError(uint32_t serial, const TraceEvent& event, bool guarded);
   void Kill(const LiveBlock& block, bool temporary);
   uint32_t ThreadIndex(uint32_t serial);
   uint32_t StackIndex(uint32_t node);
@@ -120,6 +131,7 @@ class HeapModel {
   EventCounts events_;
   ReallocDetail reallocs_;
   Oddities oddities_;
+  std::vector<HeapErrorUse> heap_errors_;
   uint64_t first_tsc_ = 0, last_tsc_ = 0;
   int64_t first_ns_ = 0, last_ns_ = 0, peak_ns_ = 0;
 };
