@@ -102,6 +102,7 @@ void ReadDynamic(const File& file, const std::vector<Elf64_Phdr>& segments, Prog
     for (const Elf64_Dyn& entry : entries) {
       if (entry.d_tag == DT_NULL) break;
       if (entry.d_tag == DT_NEEDED) probe->needed.push_back(TextAt(strings, entry.d_un.d_val));
+      if (entry.d_tag == DT_SONAME) probe->is_library = true;
     }
     return;
   }
@@ -168,6 +169,8 @@ void Judge(ProgramProbe* probe) {
     return say(Verdict::kNoEffect,
                "is built for another architecture or word size than libtidemark.so, so the loader ignores the library");
   }
+  // The loader itself, given a program to run: it does not load itself, and it heeds LD_PRELOAD.
+  if (probe->interpreter.empty() && probe->is_library) return say(Verdict::kWorks, "");
   if (probe->interpreter.empty()) {
     return say(Verdict::kNoEffect, "is statically linked, so LD_PRELOAD has no effect on it; link it dynamically");
   }

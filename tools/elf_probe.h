@@ -23,6 +23,7 @@ struct ProgramProbe {
   std::vector<std::string> needed;   // DT_NEEDED
   std::string sanitizer;             // "AddressSanitizer", ...
   bool elf = false;
+  bool is_library = false;    // has a DT_SONAME
   bool same_machine = false;  // class and machine of this tool
   bool own_malloc = false;
   bool set_id = false;  // would run with other rights than ours

@@ -148,8 +148,10 @@ int Launcher::Wait() {
       }
       return status;
     }
-    // What the kernel sends (a terminal that hangs up), it sends to the command as well.
-    if (info.ssi_signo != SIGCHLD && info.ssi_code != SI_KERNEL) kill(pid_, static_cast<int>(info.ssi_signo));
+    // What the kernel sends (a terminal's keys), it sends to the command as well; but that the terminal has hung up, it
+    // tells the leader of the session alone.
+    const bool sent_to_both = info.ssi_code == SI_KERNEL && getsid(0) != getpid();
+    if (info.ssi_signo != SIGCHLD && !sent_to_both) kill(pid_, static_cast<int>(info.ssi_signo));
   }
 }
 
