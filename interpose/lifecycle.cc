@@ -205,7 +205,7 @@ void TakeOver(const Options& options, const char* options_text, char** environme
     // Under `tidemark record`, that says it, once and in its own place.
     const bool alone = options.session[0] == 0;
     if (start == recorder::Start::kNoCollector && alone)
-      Complain("the tidemark program was not found beside the library, or could not be started");
+      Complain("the tidemark program was not found beside the library, or cannot start or write the trace");
     if (start == recorder::Start::kNoMemory && alone) Complain("not enough memory for the profiler's tables");
     if (options.error[0] != 0) Complain(options.error);
   }

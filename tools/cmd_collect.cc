@@ -13,6 +13,7 @@
 #include "profiler/collector.h"
 #include "profiler/options.h"
 #include "tools/commands.h"
+#include "tools/output_file.h"
 
 namespace tidemark {
 namespace {
@@ -28,7 +29,12 @@ Result<ExitStatus> RunCollect(const CollectOptions& given) {
   if (given.socket_fd < 0 || given.session.size() != 32) {
     return Error{ExitStatus::kUsage, "collect is started by libtidemark.so, with --socket-fd, --session and --options"};
   }
+  // A trace that cannot be written is not worth a recording. Without an answer the library says that it does not
+  // record.
+  const std::string output = parsed.out;
+  const Result<bool> usable = output.find("%p") == std::string::npos ? CheckOutput(output) : CheckDirectory(output);
   DetachForCollecting({given.socket_fd});
+  if (!usable) return usable.error();
   CollectorOptions options;
   options.launch = "preload";
   options.tool_version = TIDEMARK_VERSION;
