@@ -9,6 +9,7 @@
 
 #include "tools/flamegraph_assets.h"
 #include "tools/text_table.h"
+#include "tools/utf8.h"
 
 namespace tidemark {
 namespace {
@@ -210,54 +211,34 @@ class Painter {
 std::string XmlText(std::string_view text) {
   std::string out;
   out.reserve(text.size() + text.size() / 8);
-  constexpr std::string_view kReplacement = "\xef\xbf\xbd";
   for (size_t i = 0; i < text.size();) {
-    const unsigned char c = static_cast<unsigned char>(text[i]);
-    if (c < 0x80) {
-      switch (c) {
-        case '&':
-          out += "&amp;";
-          break;
-        case '<':
-          out += "&lt;";
-          break;
-        case '>':
-          out += "&gt;";
-          break;
-        case '"':
-          out += "&quot;";
-          break;
-        case '\'':
-          out += "&#39;";
-          break;
-        default:
-          if (c >= 0x20 || c == '\n' || c == '\t') {
-            out += static_cast<char>(c);
-          } else {
-            out += kReplacement;
-          }
-      }
-      ++i;
-      continue;
+    uint32_t code = 0;
+    const size_t length = Utf8Length(text, i, &code);
+    switch (code) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        // What XML 1.0 lets through.
+        if (length != 0 && (code >= 0x20 || code == '\n' || code == '\t') && code != 0xfffe && code != 0xffff) {
+          out += text.substr(i, length);
+        } else {
+          out += kReplacementCharacter;
+        }
     }
-    const size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 0;
-    uint32_t code = length == 4 ? c & 7 : length == 3 ? c & 15 : c & 31;
-    bool valid = length != 0 && i + length <= text.size();
-    for (size_t k = 1; valid && k < length; ++k) {
-      const unsigned char next = static_cast<unsigned char>(text[i + k]);
-      valid = (next & 0xc0) == 0x80;
-      code = code << 6 | (next & 0x3f);
-    }
-    // Overlong forms, surrogates, beyond Unicode, and the two that XML forbids.
-    valid = valid && !(length == 3 && code < 0x800) && !(length == 4 && code < 0x10000) && code <= 0x10ffff &&
-            !(code >= 0xd800 && code < 0xe000) && code != 0xfffe && code != 0xffff;
-    if (valid) {
-      out += text.substr(i, length);
-      i += length;
-    } else {
-      out += kReplacement;
-      ++i;
-    }
+    i += length == 0 ? 1 : length;
   }
   return out;
 }

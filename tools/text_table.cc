@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "tools/utf8.h"
+
 namespace tidemark {
 namespace {
 
@@ -32,6 +34,13 @@ std::string InUnit(double bytes, int unit) {
   const double value = bytes / std::pow(1024.0, unit);
   if (unit == 0) return fmt::format("{:.0f}", value);
   return value < 9.995 ? fmt::format("{:.2f}", value) : fmt::format("{:.1f}", value);
+}
+
+// Characters that do something to the line instead of standing in it: C0 and C1 (terminals take U+009B for the
+// beginning of a command), line ends, and what turns the direction of writing round.
+bool IsControl(uint32_t code) {
+  return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
+         (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
 bool StartsCell(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
@@ -123,9 +132,19 @@ std::string ShortenMiddle(std::string_view text, size_t width) {
 }
 
 std::string Printable(std::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  std::string printable;
+  printable.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    uint32_t code = 0;
+    const size_t length = Utf8Length(text, i, &code);
+    if (length == 0) {
+      printable += kReplacementCharacter;
+    } else if (IsControl(code)) {
+      printable += '?';
+    } else {
+      printable += text.substr(i, length);
+    }
+    i += length == 0 ? 1 : length;
   }
   return printable;
 }

@@ -32,7 +32,8 @@ std::string HumanInterval(const Interval& interval, bool bytes);
 size_t DisplayWidth(std::string_view text);
 // Keeps both ends: "std::vector<...>::push_back(int)". `width` >= 8 is obeyed.
 std::string ShortenMiddle(std::string_view text, size_t width);
-// Names come from foreign files: control characters become '?', so that none reaches the terminal.
+// Names come from foreign files: control characters (also those that turn text round) become '?', so that none reaches
+// the terminal; what is no UTF-8 becomes U+FFFD.
 std::string Printable(std::string_view text);
 
 class TextTable {

@@ -182,7 +182,7 @@ TEST_F(Views, FoldedIsReadyForFlamegraphTools) {
   FrameNames names(reader_, &symbolizer_, false);
   EXPECT_EQ(Folded(reader_, names, Metric::kAllocated),
             "main 1\n"
-            "main;evil<a&b>:\"'?]]>?\xff\xc3\xa9 200\n"
+            "main;evil<a&b>:\"'?]]>?\xef\xbf\xbd\xc3\xa9 200\n"
             "main;libx.so.1+0x600 99\n"
             "main;work(std::vector<int>&);grow(int) 700\n");
   EXPECT_NE(Folded(reader_, names, Metric::kCount).find("grow(int) 1\n"), std::string::npos);
@@ -260,6 +260,24 @@ TEST(XmlText, LetsOnlyXmlThrough) {
   for (const char* bad : {"\x01", "\xff", "\xc3", "\xe2\x82", "\xed\xa0\x80", "\xef\xbf\xbe", "\xc0\x80"}) {
     const std::string out = XmlText(bad);
     EXPECT_EQ(out.compare(0, 3, "\xef\xbf\xbd"), 0) << bad;
+  }
+}
+
+TEST(Printable, LetsNoCommandThrough) {
+  EXPECT_EQ(Printable("a\x1b[31m\x07\n\x7f"), "a?[31m???");
+  EXPECT_EQ(Printable("\xc2\x9b[0m"), "?[0m");  // CSI, one of C1
+  EXPECT_EQ(Printable("a\xe2\x80\xae"
+                      "b\xe2\x81\xa6"
+                      "c"),
+            "a?b?c");                         // right to left
+  EXPECT_EQ(Printable("\xe2\x80\xa8"), "?");  // a line's end
+  EXPECT_EQ(Printable("gr\xc3\xb6\xc3\x9f"
+                      "er \xe2\x82\xac \xf0\x9f\x98\x80"),
+            "gr\xc3\xb6\xc3\x9f"
+            "er \xe2\x82\xac \xf0\x9f\x98\x80");
+  for (const char* bad :
+       {"\xff", "\x9b", "\xc3", "\xc0\x80", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88"}) {
+    EXPECT_EQ(Printable(bad).substr(0, 3), "\xef\xbf\xbd") << bad;
   }
 }
 
