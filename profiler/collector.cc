@@ -368,7 +368,10 @@ void Collector::SendReport() {
 // The system is shutting down, or somebody wants us gone: leave whole traces behind and hosts that do not wait for us.
 void Collector::StopAll() {
   for (const auto& process : processes_) process->Abandon();
-  while (!processes_.empty()) Finish(0, HowEnded(*processes_[0]));
+  while (!processes_.empty()) {
+    const TracedProcess& first = *processes_[0];
+    Finish(0, first.HasEnded() ? HowEnded(first) : ProcessExit{ProcessExit::Kind::kStillRunning, 0});
+  }
   if (control_.valid()) SendReport();
 }
 

@@ -247,7 +247,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   }
   const TraceClock clock = ReadClocks();
   writer_->AddClock(clock);
-  nlohmann::json how = {{"kind", "unknown"}};
+  nlohmann::json how = {{"kind", exit.kind == ProcessExit::Kind::kStillRunning ? "running" : "unknown"}};
   if (exit.kind == ProcessExit::Kind::kExec) {
     how = {{"kind", "exec"}};
   } else if (exit.kind == ProcessExit::Kind::kWaitStatus && WIFEXITED(exit.wait_status)) {

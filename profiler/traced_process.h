@@ -23,7 +23,7 @@ namespace tidemark {
 
 // How a process ended. Unknown unless somebody saw its wait status.
 struct ProcessExit {
-  enum class Kind { kUnknown, kWaitStatus, kExec };
+  enum class Kind { kUnknown, kWaitStatus, kExec, kStillRunning };
   Kind kind = Kind::kUnknown;
   int wait_status = 0;
 };

@@ -84,6 +84,7 @@ std::string RunFacts::EndingText() const {
   if (exit_kind == "exited") return fmt::format("exited with status {}", exit_number);
   if (exit_kind == "signaled") return fmt::format("killed by signal {}", exit_number);
   if (exit_kind == "exec") return "replaced by another program (exec)";
+  if (exit_kind == "running") return "still running when the recording was stopped";
   return "ended, nobody saw its status";
 }
 

@@ -50,7 +50,7 @@ struct RunFacts {
   bool guards_given_up = false;  // the program took SIGSEGV for itself
   bool bypassed = false;         // the program brings its own malloc: nothing was recorded
   bool complete = false;         // the trace has its end
-  std::string exit_kind;         // "exited", "signaled", "exec", "unknown"; "" without an end
+  std::string exit_kind;         // "exited", "signaled", "exec", "running", "unknown"; "" without an end
   int64_t exit_number = 0;       // status or signal
   int64_t start_realtime_ns = 0;
   int64_t duration_ns = 0;  // to the trace's end, or its last event
