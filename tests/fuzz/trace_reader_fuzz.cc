@@ -6,11 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 
-#include "profiler/crc32c.h"
-#include "profiler/trace_format.h"
+#include "tests/fuzz/trace_bytes.h"
 #include "tools/trace_reader.h"
 
 namespace {
@@ -44,28 +42,6 @@ void ReadEverything(std::string bytes) {
     (void)trace.TimeNs(event.tsc);
   });
   (void)trace.problems().size();
-}
-
-// Walks the bytes as a reader would and writes the checksums that the reader expects.
-void MakeChecksumsRight(std::string* bytes) {
-  FileHeader file = {};
-  memcpy(file.magic, kTraceMagic, sizeof file.magic);
-  file.major = kTraceMajor;
-  file.checksum = Crc32c(&file, offsetof(FileHeader, checksum));
-  if (bytes->size() < sizeof file) return;
-  memcpy(bytes->data(), &file, sizeof file);
-  size_t at = sizeof file;
-  while (at + sizeof(SectionHeader) <= bytes->size()) {
-    SectionHeader header;
-    memcpy(&header, bytes->data() + at, sizeof header);
-    const size_t payload = at + sizeof header;
-    header.magic = kSectionMagic;
-    header.stored_bytes %= bytes->size() - payload + 1;
-    header.payload_checksum = Crc32c(bytes->data() + payload, header.stored_bytes);
-    header.header_checksum = Crc32c(&header, offsetof(SectionHeader, header_checksum));
-    memcpy(bytes->data() + at, &header, sizeof header);
-    at = payload + header.stored_bytes;
-  }
 }
 
 }  // namespace

@@ -1,0 +1,110 @@
+// Fuzzes everything that shows a trace: model, tables, folded stacks, JSON, flame graph. The input is a trace.
+//
+// Numbers of a hostile trace may be anything, so the sums, estimates and formatted quantities of the views are the
+// subject; and names may hold anything, so what comes out is checked to be harmless: no control characters in text,
+// JSON that parses, SVG whose only markup is ours. Must not: symbolize; what a path in a trace leads to is no part of
+// the input, and names come from modules and threads.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <iterator>
+#include <string>
+
+#include "tests/fuzz/trace_bytes.h"
+#include "tools/call_tree.h"
+#include "tools/export_folded.h"
+#include "tools/export_json.h"
+#include "tools/flamegraph_svg.h"
+#include "tools/hotspots.h"
+#include "tools/report_text.h"
+#include "tools/run_facts.h"
+#include "tools/unwind_levels.h"
+#include "tools/utf8.h"
+
+namespace {
+
+using namespace tidemark;
+
+// A view of more is as good as a view of these, and takes its time.
+constexpr uint64_t kMaxEvents = 5'000;
+constexpr size_t kMaxNodes = 5'000;
+
+void Require(bool condition) {
+  if (!condition) abort();
+}
+
+void RequireUtf8(const std::string& text) {
+  uint32_t code = 0;
+  for (size_t at = 0, length = 0; at < text.size(); at += length) {
+    length = Utf8Length(text, at, &code);
+    Require(length != 0 && (code >= 0x20 || code == '\n' || code == '\t'));
+  }
+}
+
+void RequirePlainText(const std::string& text) {
+  RequireUtf8(text);
+  Require(text.find_first_of("\t\x7f") == std::string::npos && text.find("\xc2\x9b") == std::string::npos);
+}
+
+void RequireJson(const std::string& text) {
+  Require(!nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false).is_discarded());
+}
+
+size_t Count(const std::string& text, const std::string& what) {
+  size_t count = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+void RequireHarmlessSvg(const std::string& svg) {
+  RequireUtf8(svg);
+  Require(Count(svg, "<script") == 1 && Count(svg, "<style") == 1 && Count(svg, "<foreignObject") <= 1);
+}
+
+// One table and one document of an input, since all of them take long: which ones, its checksum says.
+void Show(std::string bytes) {
+  const uint32_t choice = Crc32c(bytes.data(), bytes.size());
+  auto opened = TraceReader::FromMemory(std::move(bytes));
+  if (!opened || (*opened)->nodes().size() > kMaxNodes) return;
+  TraceReader& reader = **opened;
+  uint64_t events = 0;
+  reader.ForEachEvent([&events](uint32_t, const TraceEvent&) { ++events; });
+  if (events > kMaxEvents) return;
+  const HeapModel model = HeapModel::Build(reader);
+  const RunFacts facts = FactsOf(reader, model);
+  FrameNames names(reader, nullptr, choice % 2 != 0);
+  TextStyle style;
+  style.width = choice / 2 % 2 != 0 ? 80 : 0;
+  RequirePlainText(SummaryText(model, facts, style));
+  RequirePlainText(facts.EndingText() + facts.LossText() + facts.UnwindText());
+  Metric metric = kAllMetrics[choice / 4 % std::size(kAllMetrics)];
+  if (WhyNotAvailable(metric, model)) metric = Metric::kAllocated;
+  const auto grouping = static_cast<Grouping>(choice / 32 % 5);
+  const Hotspots hotspots = FindHotspots(reader, model, names, grouping, metric, choice / 256 % 8, 3);
+  RequirePlainText(HotspotText(hotspots, model, names, style));
+  std::string document;
+  switch (choice / 4096 % 3) {
+    case 0:
+      ExportFolded(model, names, metric, [&document](std::string_view text) { document += text; });
+      return RequirePlainText(document);
+    case 1: {
+      FlamegraphOptions picture;
+      picture.title = picture.subtitle = facts.CommandText();
+      picture.bytes = !CountsBlocks(metric);
+      return RequireHarmlessSvg(RenderFlamegraph(BuildCallTree(model, names, metric), names, picture));
+    }
+    default:
+      ExportJson(reader, model, facts, names, [&document](std::string_view text) { document += text; });
+      RequireJson(document);
+      (void)UnwindLevelsOf(reader, names);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string bytes(reinterpret_cast<const char*>(data), size);
+  MakeChecksumsRight(&bytes);
+  Show(std::move(bytes));
+  return 0;
+}
