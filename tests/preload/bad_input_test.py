@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, compile_program, record
+from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, compile_program, record, wait_for_trace
 
 READERS = (["info"], ["report"], ["flamegraph", "-o", str(SCRATCH / "none.svg")],
            ["export", "--format", "folded", "-o", "-"],
@@ -193,7 +193,6 @@ class BarePreload(unittest.TestCase):
         environment = clean_environment(LD_PRELOAD=str(LIBRARY), TIDEMARK_OPTIONS=f"mode=full,out={path}")
         child = subprocess.Popen([program], env=environment)
         self.assertEqual(child.wait(60), 0)
-        from death_test import wait_for_trace
         bare = wait_for_trace(Path(str(path).replace("%p", str(child.pid))))
         _, recorded = record([program])
         self.assertEqual(bare.folded("allocated"), recorded.folded("allocated"))

@@ -4,10 +4,9 @@ program goes on or dies as --guard-action says; everything else about SIGSEGV st
 import re
 import signal
 import subprocess
-import time
 import unittest
 
-from tracing import SCRATCH, TOOL, Trace, clean_environment, compile_program, preload
+from tracing import SCRATCH, TOOL, Trace, clean_environment, compile_program, preload, wait_for_trace
 
 ABOUT_ALL = ("--sample-bytes", "1", "--guard", "1")
 
@@ -136,15 +135,11 @@ class Guarded(unittest.TestCase):
         self.assertEqual(self.errors(trace), [])
 
     def test_bare_preload(self):
-        pattern = SCRATCH / "guarded-bare.%p.tmk"
-        done = preload([self.program, "use-after-free"], pattern, mode="sampled",
+        path = SCRATCH / "guarded-bare.tmk"
+        done = preload([self.program, "use-after-free"], path, mode="sampled",
                        options="sample_bytes=1,guard=1,guard_action=die")
         self.assertEqual(done.returncode, -signal.SIGSEGV)
-        deadline = time.monotonic() + 60  # its collector is nobody's child here
-        while not (traces := [t for t in map(Trace, SCRATCH.glob("guarded-bare.*.tmk")) if t.info()["run"]["complete"]]):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
-        found = self.errors(traces[0])
+        found = self.errors(wait_for_trace(path))
         self.assertEqual([e["error"] for e in found], ["use after free"])
 
     def test_without_guards_there_is_no_handler(self):

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -96,3 +97,16 @@ def preload(command, path, mode="full", options="", environment=None, **keywords
     environment["LD_PRELOAD"] = str(LIBRARY)
     environment["TIDEMARK_OPTIONS"] = f"mode={mode},out={path}" + ("," + options if options else "")
     return subprocess.run([str(c) for c in command], capture_output=True, env=environment, timeout=300, **keywords)
+
+
+def wait_for_trace(path, deadline_s=120):
+    """A bare preload's collector finishes the trace on its own, as nobody's child; waits until it has."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if Path(path).exists():
+            done = subprocess.run([TOOL, "info", path, "--json"], capture_output=True, text=True,
+                                  env=clean_environment())
+            if done.returncode == 0 and json.loads(done.stdout)["run"]["complete"]:
+                return Trace(path)
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not finished within {deadline_s} s")
