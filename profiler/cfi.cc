@@ -193,10 +193,12 @@ bool ParseCie(const uint8_t* at, const uint8_t* limit, Cie* cie) {
 // Runs call frame instructions until `pc` is passed.
 class Program {
  public:
-  Program(const Cie& cie, CfiRow* row, uintptr_t location, uintptr_t pc)
-      : cie_(cie), row_(row), location_(location), pc_(pc) {}
+  Program(const Cie& cie, CfiRow* row, uintptr_t location) : cie_(cie), row_(row), begin_(location) {}
 
-  bool Run(const uint8_t* at, const uint8_t* end, const CfiRow* initial) {
+  bool Run(const uint8_t* at, const uint8_t* end, uintptr_t pc, const CfiRow* initial) {
+    location_ = begin_;
+    pc_ = pc;
+    remembered_ = 0;
     Cursor in(at, end);
     while (!in.AtEnd()) {
       const uint8_t op = in.Fixed<uint8_t>();
@@ -357,7 +359,8 @@ class Program {
 
   const Cie& cie_;
   CfiRow* row_;
-  uintptr_t location_, pc_;
+  const uintptr_t begin_;
+  uintptr_t location_ = 0, pc_ = 0;
   CfiRow stack_[kMaxRemembered];
   int remembered_ = 0;
 };
@@ -383,11 +386,10 @@ bool RowOfFde(const CfiTable& table, const uint8_t* at, uintptr_t pc, CfiRow* ro
 
   *row = CfiRow{};
   row->signal_frame = cie.signal_frame;
-  Program initial_program(cie, row, begin, ~uintptr_t{0});
-  if (!initial_program.Run(cie.program, cie.program_end, nullptr)) return false;
+  Program program(cie, row, begin);  // one for both: it takes most of the stack that unwinding needs
+  if (!program.Run(cie.program, cie.program_end, ~uintptr_t{0}, nullptr)) return false;
   const CfiRow initial = *row;
-  Program program(cie, row, begin, pc);
-  return program.Run(in.at(), end, &initial);
+  return program.Run(in.at(), end, pc, &initial);
 }
 
 // DWARF expressions as call frame programs use them (PLT stubs, signal frames, realigned stacks).

@@ -16,7 +16,7 @@ struct Published {
 };
 constexpr uint64_t kUnknownGeneration = 0;  // the loader's counter was not found
 constexpr uint32_t kMaxPublished = 4096;
-Published published[kMaxPublished];
+constinit Published published[kMaxPublished] = {};  // never by an initialiser that runs after ours
 std::atomic<uint32_t> published_count{0};
 
 uint64_t Identity(const uint8_t* build_id, size_t bytes, const char* path) {

@@ -105,8 +105,9 @@ int64_t FirstDifference(StackMemory* memory, StackReader* stack, int64_t from) {
     last = LastDifference(memory->words, count);
   } else {
     last = LastDifferenceChecked(memory->words, count, stack);
+    stack->ForgetFrom(memory->trusted_end);
     if (last == 0) {
-      memory->settled = stack->moves() == moves;
+      memory->settled = memory->all_trusted && stack->moves() == moves;
       memory->moves = moves;
     }
   }
@@ -142,7 +143,7 @@ void AppendFrame(StackMemory* memory, uint32_t index, const StackFrame& frame, c
 
 void Settle(StackMemory* memory, const StackReader& stack, uint32_t moves, bool all_read) {
   const bool stayed = stack.moves() == moves;
-  memory->settled = stayed && (all_read || (memory->settled && memory->moves == moves));
+  memory->settled = memory->all_trusted && stayed && (all_read || (memory->settled && memory->moves == moves));
   memory->moves = moves;
 }
 

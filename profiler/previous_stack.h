@@ -4,7 +4,8 @@
 // that the steps of the previous stack depend on, with its address. bp counts only where a step towards the root
 // computes from it (kFrameNeedsBp): compilers keep anything in rbp, so its saved value often differs when the stack
 // does not. Invariant: every step from previous[i] to the root is right as long as (ip, sp) of previous[i], bp if
-// needed, and words[0 .. previous[i].words) are what they were.
+// needed, and words[0 .. previous[i].words) are what they were. (A step that could not read its words is believed to
+// fail again: it had left the stack.)
 //
 // Context: one thread, signal-safe under the recorder's guard, no allocation but growth by mmap.
 #pragma once

@@ -11,7 +11,8 @@ std::atomic<uint64_t>* rule_entries = nullptr;
 
 namespace {
 
-std::atomic<uint64_t> rules_generation{0};
+// Rules of older generations are no longer in the cache. Release by whoever has emptied it, acquire by whoever asks.
+std::atomic<uint64_t> clean_generation{0};
 
 // Reduces a row to a cacheable rule.
 Rule RuleOf(uintptr_t ip, const CfiRow& row) {
@@ -48,8 +49,13 @@ Rule LookUp(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
 }  // namespace
 
 Rule FindRule(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
+  const uint64_t generation = LoaderGeneration();
   const Rule rule = LookUp(thread, ip, exact, row);
-  if (!exact) RuleEntry(ip).store(rule.word(), std::memory_order_relaxed);
+  if (exact) return rule;
+  // The module may have been replaced meanwhile, and the cache emptied: then nobody else would take this rule out
+  // again. Sequentially consistent, so that the generation is read after the rule can be seen.
+  RuleEntry(ip).exchange(rule.word(), std::memory_order_seq_cst);
+  if (LoaderGeneration() != generation) RuleEntry(ip).store(0, std::memory_order_relaxed);
   return rule;
 }
 
@@ -62,18 +68,18 @@ bool ResetRules(uint64_t generation) {
   } else {
     os::Advise(rule_entries, kBytes, MADV_DONTNEED);
   }
-  rules_generation.store(generation, std::memory_order_relaxed);
+  clean_generation.store(generation, std::memory_order_release);
   return true;
 }
 
-// Whoever sees the change first clears; the others may use an old rule for the blink of an eye, for code that no stack
-// can contain any more.
+// Everybody who comes before it is empty empties it: a thread that went on with what another one has not reached yet
+// would use rules of a module that is gone for code of the one that has its place.
 void FollowGeneration(uint64_t generation) {
-  uint64_t seen = rules_generation.load(std::memory_order_acquire);
-  if (seen == generation || !rules_generation.compare_exchange_strong(seen, generation)) return;
+  if (clean_generation.load(std::memory_order_acquire) == generation) return;
   for (uint32_t i = 0; i < kRuleEntries; i++) {
     if (rule_entries[i].load(std::memory_order_relaxed) != 0) rule_entries[i].store(0, std::memory_order_relaxed);
   }
+  clean_generation.store(generation, std::memory_order_release);
 }
 
 }  // namespace tidemark

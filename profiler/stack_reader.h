@@ -4,6 +4,10 @@
 // stacks that nobody announced. Instead each thread keeps one interval of pages that were proven readable; a read
 // outside of it asks the kernel once per page. The interval grows with the stack and moves when the stack is switched.
 //
+// What was readable may be unmapped: not the stack that the thread stands on, but what lies above its root, where a
+// walk got to because nothing told it to stop. So whoever knows where the root is cuts the interval off there, and the
+// interval grows only while its old pages are still there.
+//
 // Context: one thread, signal-safe, no allocation; one system call per new page.
 #pragma once
 
@@ -20,7 +24,7 @@ struct StackWord {
 class StackReader {
  public:
   // The readable interval [low, low + length), as it is now, and how often it moved (growth is no move): what lay
-  // inside of it at one count of moves still does at the same count.
+  // inside of it at one count of moves still does at the same count, unless it was forgotten.
   uintptr_t low() const { return low_; }
   uintptr_t length() const { return length_; }
   uint32_t moves() const { return moves_; }
@@ -33,6 +37,13 @@ class StackReader {
     }
     return ReadSlow(address, value);
   }
+
+  // Nothing from `end` (a multiple of the page size) on is taken for readable any more.
+  void ForgetFrom(uintptr_t end) {
+    if (end - low_ < length_) length_ = end - low_;
+  }
+  // The end of the last page that has a byte below `address`.
+  static uintptr_t PagesEnd(uintptr_t address) { return (address + kPage - 1) & ~(kPage - 1); }
 
  private:
   static constexpr uintptr_t kPage = 4096;
@@ -56,7 +67,7 @@ class StackReader {
   }
 
   bool GrowTo(uintptr_t page) {
-    if (length_ == 0) return false;
+    if (length_ == 0 || !os::IsReadable(low_)) return false;  // another stack's, and gone
     const uintptr_t end = low_ + length_;
     if (page >= end && page - end < kReach) {
       for (uintptr_t between = end; between < page; between += kPage) {

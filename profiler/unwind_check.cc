@@ -62,6 +62,7 @@ void CheckUnwind(ThreadState* thread, const UnwindStart& start, uint32_t node) {
   if (memory.previous_count == 0 || memory.previous[memory.previous_count - 1].node != node) return;
   session.header->stacks_checked.fetch_add(1, std::memory_order_relaxed);
   if (!SameStack(thread, start)) session.header->stacks_wrong.fetch_add(1, std::memory_order_relaxed);
+  thread->stack.ForgetFrom(memory.trusted_end);  // as the first walk left it
 }
 
 }  // namespace tidemark
