@@ -1,7 +1,8 @@
 // Sections onto disk: compress, checksum, append, undo when it fails. See section_file.h for the rules.
 //
 // One pwrite per section at a known offset: what a failed or partial write left behind is beyond `offset_` and is cut
-// off. Must not: throw, or leave a half section behind a whole one.
+// off. A full disk may have room again a moment later, so a failure is not for good. Must not: throw, or leave a half
+// section behind a whole one.
 #include "profiler/section_file.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +26,10 @@ namespace {
 constexpr int kCompressionLevel = 1;
 constexpr size_t kMinBytesToCompress = 64;    // below that a zstd frame is no smaller
 constexpr size_t kMinBytesBetweenCuts = 256;  // a block costs 3 bytes and an entropy table
+// The end record of a trace takes 1 to 2 KiB. On a full disk it is what tells of the losses, so its room is taken in
+// advance. The index may need more than the rest of this; it may be missing.
+constexpr uint64_t kEndRoomBytes = 8 << 10;
+constexpr uint64_t kRetryInterval_ns = 500'000'000;
 
 // A write beyond RLIMIT_FSIZE raises SIGXFSZ, which kills by default; ignoring it for the process would be inherited
 // by the profiled command. So it is blocked around the write and taken back when it was raised.
@@ -48,6 +54,17 @@ class FileSizeSignalGuard {
   sigset_t signals_, previous_;
   bool raised_ = false;
 };
+
+uint64_t NowNs() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+uint64_t FileSizeLimit() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_FSIZE, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
+}
 
 std::string DescribeErrno(int number) { return strerrordesc_np(number) ? strerrordesc_np(number) : "unknown error"; }
 
@@ -103,11 +120,12 @@ std::unique_ptr<SectionFile> SectionFile::Create(const std::string& path, std::s
   header.major = kTraceMajor;
   header.minor = kTraceMinor;
   header.checksum = Crc32c(&header, offsetof(FileHeader, checksum));
-  if (!file->WriteWhole({reinterpret_cast<const char*>(&header), sizeof header})) {
+  if (!file->WriteWhole({reinterpret_cast<const char*>(&header), sizeof header}, false)) {
     *error = file->error_;
     unlink(path.c_str());
     return nullptr;
   }
+  file->KeepRoomForEnd();
   return file;
 }
 
@@ -118,11 +136,24 @@ SectionFile::~SectionFile() {
   if (fd_ >= 0) close(fd_);
 }
 
-bool SectionFile::WriteWhole(std::string_view bytes) {
+const std::string& SectionFile::error() const {
+  static const std::string kNone;
+  return lost_sections_ != 0 || not_closed_ ? error_ : kNone;
+}
+
+// File systems that cannot do it are asked in vain: then the end takes its chance like all the rest.
+void SectionFile::KeepRoomForEnd() {
+  if (FileSizeLimit() >= offset_ + kEndRoomBytes) {
+    (void)fallocate(fd_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset_), static_cast<off_t>(kEndRoomBytes));
+  }
+}
+
+bool SectionFile::WriteWhole(std::string_view bytes, bool ends_trace) {
   FileSizeSignalGuard guard;
   size_t done = 0;
   int number = 0;
-  while (done < bytes.size()) {
+  if (!ends_trace && FileSizeLimit() < offset_ + bytes.size() + kEndRoomBytes) number = EFBIG;
+  while (number == 0 && done < bytes.size()) {
     const ssize_t n = pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_ + done));
     if (n > 0) {
       done += static_cast<size_t>(n);
@@ -135,11 +166,13 @@ bool SectionFile::WriteWhole(std::string_view bytes) {
   }
   if (done == bytes.size()) {
     offset_ += done;
+    next_attempt_ns_ = 0;
     return true;
   }
-  // A cut that fails leaves a damaged tail, which readers skip.
+  // A cut that fails leaves a damaged tail, which readers skip. It gives the room for the end back, too.
   const int cut = ftruncate(fd_, static_cast<off_t>(offset_));
-  failed_ = true;
+  if (!ends_trace) KeepRoomForEnd();
+  next_attempt_ns_ = NowNs() + kRetryInterval_ns;
   if (error_.empty()) {
     error_ = "cannot write to the trace file " + path_ + " at byte " + std::to_string(offset_) + ": " +
              DescribeErrno(number) + Advice(number) + (cut != 0 ? " (the partial section could not be cut off)" : "");
@@ -170,13 +203,23 @@ bool SectionFile::Compress(const Payload& payload) {
   return true;
 }
 
+bool SectionFile::Accepts() const { return fd_ >= 0 && (next_attempt_ns_ == 0 || NowNs() >= next_attempt_ns_); }
+
+void SectionFile::CountLost() {
+  sequence_++;  // the hole is its trace
+  lost_sections_++;
+}
+
 void SectionFile::Append(SectionType type, uint32_t subject, const Payload& payload) {
-  const uint32_t sequence = sequence_++;  // also for a section that is thrown away: the hole is its trace
-  if (fd_ < 0 || failed_ || payload.bytes.size() > MaxRawBytes(type)) {
-    lost_sections_++;
+  if (!TryAppend(type, subject, payload)) CountLost();
+}
+
+bool SectionFile::TryAppend(SectionType type, uint32_t subject, const Payload& payload) {
+  if (!Accepts()) return false;
+  if (payload.bytes.size() > MaxRawBytes(type)) {
     if (error_.empty())
       error_ = "a section of the trace file " + path_ + " is larger than the format allows; record less";
-    return;
+    return false;
   }
   const bool compressed = Compress(payload);
   if (!compressed) {
@@ -189,17 +232,18 @@ void SectionFile::Append(SectionType type, uint32_t subject, const Payload& payl
   header.encoding = static_cast<uint16_t>(compressed ? Encoding::kZstd : Encoding::kRaw);
   header.stored_bytes = static_cast<uint32_t>(stored_.size() - sizeof header);
   header.raw_bytes = static_cast<uint32_t>(payload.bytes.size());
-  header.sequence = sequence;
+  header.sequence = sequence_;
   header.subject = subject;
   header.payload_checksum = Crc32c(stored_.data() + sizeof header, header.stored_bytes);
   header.header_checksum = Crc32c(&header, offsetof(SectionHeader, header_checksum));
   memcpy(stored_.data(), &header, sizeof header);
   const uint64_t offset = offset_;
-  if (!WriteWhole(stored_)) {
-    lost_sections_++;
-    return;
-  }
+  const bool ends_trace = type == SectionType::kEnd || type == SectionType::kIndex;
+  if (!WriteWhole(stored_, ends_trace)) return false;
+  sequence_++;
+  if (!ends_trace) KeepRoomForEnd();
   index_.push_back({header.type, subject, offset});
+  return true;
 }
 
 void SectionFile::FinishWithIndex() {
@@ -220,9 +264,12 @@ void SectionFile::FinishWithIndex() {
   payload.AddColumn(IndexColumn::kType, types);
   payload.AddColumn(IndexColumn::kOffset, offsets);
   payload.AddColumn(IndexColumn::kSubject, subjects);
-  Append(SectionType::kIndex, 0, payload);
+  (void)TryAppend(SectionType::kIndex, 0, payload);  // whoever reads does without
+  // Gives back what was kept for the end and not needed.
+  (void)!ftruncate(fd_, static_cast<off_t>(offset_));
   // close reports what a network file system could not write earlier.
-  if (close(fd_) != 0 && error_.empty()) {
+  not_closed_ = close(fd_) != 0;
+  if (not_closed_ && error_.empty()) {
     error_ = "cannot close the trace file " + path_ + ": " + DescribeErrno(errno) + "; its end may be missing";
   }
   fd_ = -1;

@@ -2,8 +2,9 @@
 //
 // Runs in the collector process only. The file is created 0600 with O_EXCL|O_NOFOLLOW|O_CLOEXEC and carries an
 // advisory lock while it is open, so that readers can tell "still being recorded" from "interrupted".
-// A write that fails (disk full, file size limit, I/O error) is cut off again; from then on sections are counted and
-// thrown away. SIGXFSZ is kept from the process. Must not: know what is in a payload.
+// A write that fails (disk full, file size limit, I/O error) is cut off again; what comes next is counted and thrown
+// away, until a later attempt finds room. Some room is kept for the end of the trace, which says what is missing.
+// SIGXFSZ is kept from the process. Must not: know what is in a payload.
 #pragma once
 
 #include <cstddef>
@@ -42,21 +43,30 @@ class SectionFile {
   SectionFile(const SectionFile&) = delete;
   SectionFile& operator=(const SectionFile&) = delete;
 
+  // What cannot be written is counted, and its number is missing in the file.
   void Append(SectionType type, uint32_t subject, const Payload& payload);
-  // Appends the index and closes. After a failure it is tried once more: the space that was cut off may do for it.
+  // For what the caller keeps when this returns false: nothing is counted then.
+  bool TryAppend(SectionType type, uint32_t subject, const Payload& payload);
+  // A section that was given up without an attempt.
+  void CountLost();
+  // False shortly after a failure: another attempt would fail as well.
+  bool Accepts() const;
+  // Appends the index and closes.
   void FinishWithIndex();
-  // One more attempt at writing after a failure: for the end record, which is worth more than what came before it.
-  void Retry() { failed_ = false; }
+  // One more attempt at writing at once: for the end record, which is worth more than what came before it.
+  void Retry() { next_attempt_ns_ = 0; }
 
   uint64_t bytes_written() const { return offset_; }
   uint64_t lost_sections() const { return lost_sections_; }
-  const std::string& error() const { return error_; }
+  // Why something is missing; empty: nothing is.
+  const std::string& error() const;
   const std::string& path() const { return path_; }
 
  private:
   SectionFile(std::string path, int fd);
   bool Compress(const Payload& payload);
-  bool WriteWhole(std::string_view bytes);
+  bool WriteWhole(std::string_view bytes, bool ends_trace);
+  void KeepRoomForEnd();
 
   struct IndexEntry {
     uint16_t type;
@@ -70,7 +80,8 @@ class SectionFile {
   uint64_t offset_ = 0;
   uint32_t sequence_ = 0;
   uint64_t lost_sections_ = 0;
-  bool failed_ = false;
+  uint64_t next_attempt_ns_ = 0;  // after a failure: when to try again; 0: nothing has failed
+  bool not_closed_ = false;
   std::string error_;
   std::string stored_;  // header and stored payload of the section being written
   std::vector<IndexEntry> index_;

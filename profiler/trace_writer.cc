@@ -1,11 +1,13 @@
 // TraceWriter: keeps tables until the next events section needs them.
 //
-// Columns are coded here for tables and in event_encoder.cc for events; section_file.cc owns the file.
-// Must not: write events before the modules, nodes and threads that were added before them; a trace that is cut off
-// at any section then names every stack that it uses.
+// Columns are coded here for tables and in event_encoder.cc for events; section_file.cc owns the file. Tables that
+// could not be written (disk full) are kept for a later attempt: events that come after the disk has room again need
+// them. Must not: write events before the modules, nodes and threads that were added before them; a trace that is cut
+// off at any section then names every stack that it uses.
 #include "profiler/trace_writer.h"
 
 #include <algorithm>
+#include <span>
 #include <unordered_map>
 
 #include "profiler/columns.h"
@@ -16,7 +18,12 @@
 namespace tidemark {
 namespace {
 
-constexpr size_t kMaxTableRows = 1u << 16;  // per section
+constexpr size_t kMaxTableRows = 1u << 16;                // per section
+constexpr size_t kMaxModuleBytes = kMaxSectionBytes / 4;  // per section
+constexpr size_t kMaxBufferedModules = 512;
+// What is kept of one table while the disk is full: a large program has a million stack nodes.
+constexpr size_t kMaxKeptRows = 1u << 22;
+constexpr size_t kMaxKeptModuleBytes = kMaxSectionBytes;
 // Clock and memory samples wait for company, but the first ones are written at once: two clock samples are what it
 // takes to turn ticks into nanoseconds, should the collector be killed.
 constexpr size_t kEagerSamples = 4, kSamplesPerSection = 16;
@@ -73,61 +80,95 @@ class TraceWriter::Impl {
     file->Append(type, 0, payload);
   }
 
-  void FlushModules() {
-    if (modules.empty()) return;
-    TableColumns table(&payload, modules.size());
-    table.Delta(ModuleColumn::kStart, modules, [](const TraceModule& m) { return m.start; });
-    table.Plain(ModuleColumn::kLength, modules, [](const TraceModule& m) { return m.end - m.start; });
-    table.Plain(ModuleColumn::kLoadBias, modules, [](const TraceModule& m) { return ZigZag(m.start - m.load_bias); });
-    table.Delta(ModuleColumn::kFirstTsc, modules, [](const TraceModule& m) { return m.first_tsc; });
-    table.Text(ModuleColumn::kBuildId, modules, [](const TraceModule& m) -> const std::string& { return m.build_id; });
-    table.Text(ModuleColumn::kPath, modules, [](const TraceModule& m) -> const std::string& { return m.path; });
-    if (std::any_of(modules.begin(), modules.end(), [](const TraceModule& m) { return m.first_node != 0; })) {
-      table.Plain(ModuleColumn::kFirstNode, modules, [](const TraceModule& m) { return m.first_node; });
+  // Writes `rows` in sections of `rows_per_section` and forgets them. False: some are left, for a later attempt.
+  template <typename Row, typename Encode>
+  bool Flush(SectionType type, std::vector<Row>* rows, size_t rows_per_section, Encode encode) {
+    size_t done = 0;
+    while (done < rows->size() && file->Accepts()) {
+      const std::span<const Row> next(rows->data() + done, std::min(rows->size() - done, rows_per_section));
+      TableColumns table(&payload, next.size());
+      encode(table, next);
+      if (!file->TryAppend(type, 0, payload)) break;
+      done += next.size();
     }
-    file->Append(SectionType::kModules, 0, payload);
-    modules.clear();
-    module_bytes = 0;
+    rows->erase(rows->begin(), rows->begin() + static_cast<ptrdiff_t>(done));
+    if (rows->size() >= kMaxKeptRows) GiveUp(rows);
+    return rows->empty();
   }
 
-  void FlushStacks() {
-    if (nodes.empty()) return;
-    TableColumns table(&payload, nodes.size());
-    table.Delta(StackColumn::kNode, nodes, [](const TraceStackNode& n) { return n.node; });
-    table.Plain(StackColumn::kParent, nodes,
-                [](const TraceStackNode& n) { return ZigZag(uint64_t{n.node} - n.parent); });
-    table.Delta(StackColumn::kIp, nodes, [](const TraceStackNode& n) { return n.ip; });
-    if (std::any_of(nodes.begin(), nodes.end(), [](const TraceStackNode& n) { return n.flags != 0; })) {
-      table.Plain(StackColumn::kFlags, nodes, [](const TraceStackNode& n) { return n.flags; });
+  template <typename Row>
+  void GiveUp(std::vector<Row>* rows) {
+    if (!rows->empty()) file->CountLost();
+    *rows = std::vector<Row>();
+  }
+
+  bool FlushInfo() {
+    if (info.empty()) return true;
+    payload.bytes = info;
+    payload.cuts.clear();
+    if (!file->TryAppend(SectionType::kInfo, 0, payload)) return false;
+    info.clear();
+    return true;
+  }
+
+  bool FlushModules() {
+    // As many as are allowed in bytes, should all of them be as large as the largest.
+    size_t largest = 1, all = 0;
+    for (const TraceModule& module : modules) {
+      largest = std::max(largest, BytesOf(module));
+      all += BytesOf(module);
     }
-    file->Append(SectionType::kStacks, 0, payload);
-    nodes.clear();
+    const auto encode = [](TableColumns& table, std::span<const TraceModule> rows) {
+      table.Delta(ModuleColumn::kStart, rows, [](const TraceModule& m) { return m.start; });
+      table.Plain(ModuleColumn::kLength, rows, [](const TraceModule& m) { return m.end - m.start; });
+      table.Plain(ModuleColumn::kLoadBias, rows, [](const TraceModule& m) { return ZigZag(m.start - m.load_bias); });
+      table.Delta(ModuleColumn::kFirstTsc, rows, [](const TraceModule& m) { return m.first_tsc; });
+      table.Text(ModuleColumn::kBuildId, rows, [](const TraceModule& m) -> const std::string& { return m.build_id; });
+      table.Text(ModuleColumn::kPath, rows, [](const TraceModule& m) -> const std::string& { return m.path; });
+      if (std::any_of(rows.begin(), rows.end(), [](const TraceModule& m) { return m.first_node != 0; })) {
+        table.Plain(ModuleColumn::kFirstNode, rows, [](const TraceModule& m) { return m.first_node; });
+      }
+    };
+    if (Flush(SectionType::kModules, &modules, std::min(kMaxTableRows, 1 + kMaxModuleBytes / largest), encode)) {
+      return true;
+    }
+    if (all > kMaxKeptModuleBytes) GiveUp(&modules);
+    return false;
   }
 
-  void FlushThreads() {
-    if (threads.empty()) return;
-    TableColumns table(&payload, threads.size());
-    table.Delta(ThreadColumn::kSerial, threads, [](const TraceThread& t) { return t.serial; });
-    table.Delta(ThreadColumn::kTid, threads, [](const TraceThread& t) { return t.tid; });
-    table.Delta(ThreadColumn::kFirstTsc, threads, [](const TraceThread& t) { return t.first_tsc; });
-    table.Text(ThreadColumn::kName, threads, [](const TraceThread& t) -> const std::string& { return t.name; });
-    file->Append(SectionType::kThreads, 0, payload);
-    threads.clear();
+  bool FlushStacks() {
+    return Flush(SectionType::kStacks, &nodes, kMaxTableRows, [](TableColumns& table, auto rows) {
+      table.Delta(StackColumn::kNode, rows, [](const TraceStackNode& n) { return n.node; });
+      table.Plain(StackColumn::kParent, rows,
+                  [](const TraceStackNode& n) { return ZigZag(uint64_t{n.node} - n.parent); });
+      table.Delta(StackColumn::kIp, rows, [](const TraceStackNode& n) { return n.ip; });
+      if (std::any_of(rows.begin(), rows.end(), [](const TraceStackNode& n) { return n.flags != 0; })) {
+        table.Plain(StackColumn::kFlags, rows, [](const TraceStackNode& n) { return n.flags; });
+      }
+    });
   }
 
-  void FlushClocks() {
-    if (clocks.empty()) return;
-    TableColumns table(&payload, clocks.size());
-    table.Delta(ClockColumn::kTsc, clocks, [](const TraceClock& c) { return c.tsc; });
-    table.Delta(ClockColumn::kMonotonicNs, clocks, [](const TraceClock& c) { return c.monotonic_ns; });
-    table.Delta(ClockColumn::kRealtimeNs, clocks, [](const TraceClock& c) { return c.realtime_ns; });
-    file->Append(SectionType::kClock, 0, payload);
-    clocks_written += clocks.size();
-    clocks.clear();
+  bool FlushThreads() {
+    return Flush(SectionType::kThreads, &threads, kMaxTableRows, [](TableColumns& table, auto rows) {
+      table.Delta(ThreadColumn::kSerial, rows, [](const TraceThread& t) { return t.serial; });
+      table.Delta(ThreadColumn::kTid, rows, [](const TraceThread& t) { return t.tid; });
+      table.Delta(ThreadColumn::kFirstTsc, rows, [](const TraceThread& t) { return t.first_tsc; });
+      table.Text(ThreadColumn::kName, rows, [](const TraceThread& t) -> const std::string& { return t.name; });
+    });
   }
 
-  void FlushMemory() {
-    if (memory.empty()) return;
+  bool FlushClocks() {
+    const size_t before = clocks.size();
+    const bool all = Flush(SectionType::kClock, &clocks, kMaxTableRows, [](TableColumns& table, auto rows) {
+      table.Delta(ClockColumn::kTsc, rows, [](const TraceClock& c) { return c.tsc; });
+      table.Delta(ClockColumn::kMonotonicNs, rows, [](const TraceClock& c) { return c.monotonic_ns; });
+      table.Delta(ClockColumn::kRealtimeNs, rows, [](const TraceClock& c) { return c.realtime_ns; });
+    });
+    clocks_written += before - clocks.size();
+    return all;
+  }
+
+  bool FlushMemory() {
     struct Field {
       MemoryColumn id;
       uint64_t TraceMemory::*value;
@@ -142,24 +183,26 @@ class TraceWriter::Impl {
         {MemoryColumn::kSwap, &TraceMemory::swap},
         {MemoryColumn::kVirtualSize, &TraceMemory::virtual_size},
     };
-    TableColumns table(&payload, memory.size());
-    for (const Field& field : kFields) {
-      table.Delta(field.id, memory, [&field](const TraceMemory& m) { return m.*field.value; });
-    }
-    file->Append(SectionType::kMemory, 0, payload);
-    memory_written += memory.size();
-    memory.clear();
+    const size_t before = memory.size();
+    const bool all = Flush(SectionType::kMemory, &memory, kMaxTableRows, [](TableColumns& table, auto rows) {
+      for (const Field& field : kFields) {
+        table.Delta(field.id, rows, [&field](const TraceMemory& m) { return m.*field.value; });
+      }
+    });
+    memory_written += before - memory.size();
+    return all;
   }
 
-  void FlushBeforeEvents() {
-    FlushModules();
-    FlushStacks();
-    FlushThreads();
+  // True when everything is in the file that events refer to.
+  bool FlushBeforeEvents() {
+    const bool all = FlushInfo() && FlushModules() && FlushStacks() && FlushThreads();
     if (clocks.size() >= kSamplesPerSection || clocks_written < kEagerSamples) FlushClocks();
     if (memory.size() >= kSamplesPerSection || memory_written < kEagerSamples) FlushMemory();
+    return all;
   }
 
   void FlushAll() {
+    FlushInfo();
     FlushModules();
     FlushStacks();
     FlushThreads();
@@ -167,16 +210,31 @@ class TraceWriter::Impl {
     FlushMemory();
   }
 
+  // One more attempt; what cannot be written now never will be, and is counted.
+  void FlushForGood() {
+    file->Retry();
+    FlushAll();
+    if (!info.empty()) file->CountLost();
+    info.clear();
+    GiveUp(&modules);
+    GiveUp(&nodes);
+    GiveUp(&threads);
+    GiveUp(&clocks);
+    GiveUp(&memory);
+  }
+
   void WriteEvents(const EventsHeader& header, EventEncoder* events) {
-    FlushBeforeEvents();
+    if (!FlushBeforeEvents()) return file->CountLost();
     events->Finish(header, &payload);
     file->Append(SectionType::kEvents, header.thread_serial, payload);
   }
 
+  static size_t BytesOf(const TraceModule& module) { return module.path.size() + module.build_id.size() + 64; }
+
   std::unique_ptr<SectionFile> file;
   Payload payload;
+  std::string info;  // waits for being written, as the tables do
   std::vector<TraceModule> modules;
-  size_t module_bytes = 0;
   std::vector<TraceStackNode> nodes;
   std::vector<TraceThread> threads;
   std::unordered_map<uint32_t, TraceThread> known_threads;
@@ -197,21 +255,27 @@ std::unique_ptr<TraceWriter> TraceWriter::Create(const std::string& path, std::s
   return std::unique_ptr<TraceWriter>(new TraceWriter(std::make_unique<Impl>(std::move(file))));
 }
 
-void TraceWriter::WriteInfo(std::string_view json) { impl_->WriteJson(SectionType::kInfo, json); }
+void TraceWriter::WriteInfo(std::string_view json) {
+  if (json.size() > kMaxJsonBytes) return impl_->WriteJson(SectionType::kInfo, json);  // which refuses it
+  impl_->info = json;
+  impl_->FlushInfo();
+}
 
 void TraceWriter::AddModule(TraceModule module) {
-  impl_->module_bytes += module.path.size() + module.build_id.size() + 64;
   impl_->modules.push_back(std::move(module));
-  if (impl_->modules.size() >= kMaxTableRows || impl_->module_bytes > kMaxSectionBytes / 4) impl_->FlushModules();
+  if (impl_->modules.size() % kMaxBufferedModules == 0) impl_->FlushModules();
 }
 
 void TraceWriter::AddStackNode(TraceStackNode node) {
   impl_->nodes.push_back(node);
-  if (impl_->nodes.size() >= kMaxTableRows) impl_->FlushStacks();
+  if (impl_->nodes.size() % kMaxTableRows == 0) impl_->FlushStacks();
 }
 
 void TraceWriter::AddThread(TraceThread thread) {
   thread.name.resize(std::min<size_t>(thread.name.size(), 255));  // the kernel's names have 15 bytes
+  // Only to spare repeated rows; a program may start any number of threads.
+  constexpr size_t kMaxKnownThreads = 1 << 16;
+  if (impl_->known_threads.size() >= kMaxKnownThreads) impl_->known_threads.clear();
   const auto [known, is_new] = impl_->known_threads.try_emplace(thread.serial, thread);
   if (!is_new) {
     const TraceThread& old = known->second;
@@ -219,25 +283,25 @@ void TraceWriter::AddThread(TraceThread thread) {
     known->second = thread;
   }
   impl_->threads.push_back(std::move(thread));
-  if (impl_->threads.size() >= kMaxTableRows) impl_->FlushThreads();
+  if (impl_->threads.size() % kMaxTableRows == 0) impl_->FlushThreads();
 }
 
 void TraceWriter::AddClock(TraceClock clock) {
   impl_->clocks.push_back(clock);
-  if (impl_->clocks.size() >= kMaxTableRows) impl_->FlushClocks();
+  if (impl_->clocks.size() % kMaxTableRows == 0) impl_->FlushClocks();
 }
 
 void TraceWriter::AddMemory(TraceMemory sample) {
   impl_->memory.push_back(sample);
-  if (impl_->memory.size() >= kMaxTableRows) impl_->FlushMemory();
+  if (impl_->memory.size() % kMaxTableRows == 0) impl_->FlushMemory();
 }
 
 void TraceWriter::WriteEvents(const EventsHeader& header, EventEncoder* events) { impl_->WriteEvents(header, events); }
 
-void TraceWriter::Flush() { impl_->FlushAll(); }
+void TraceWriter::Flush() { impl_->FlushForGood(); }
 
 void TraceWriter::Finish(std::string_view end_json) {
-  impl_->FlushAll();
+  impl_->FlushForGood();
   impl_->file->Retry();
   impl_->WriteJson(SectionType::kEnd, end_json);
   impl_->file->FinishWithIndex();

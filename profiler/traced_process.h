@@ -33,14 +33,14 @@ struct TraceSummary {
   std::string path;
   std::string command;  // name of the program
   pid_t pid = 0;
-  uint64_t events = 0;     // taken out of the ring
-  uint64_t bytes = 0;      // of the file
-  uint64_t dropped = 0;    // by the process: no room in the ring
-  uint64_t missing = 0;    // counted as recorded, never received
-  uint64_t unwritten = 0;  // events that did not reach the file
-  bool bypassed = false;   // the program brings its own malloc
+  uint64_t events = 0;        // taken out of the ring
+  uint64_t bytes = 0;         // of the file
+  uint64_t dropped = 0;       // by the process: no room in the ring
+  uint64_t missing = 0;       // counted as recorded, never received
+  uint64_t unwritten = 0;     // events that did not reach the file
+  bool bypassed = false;      // the program brings its own malloc
   bool not_recorded = false;  // it never took its segment; there is no file
-  std::string error;       // why the file is not whole; empty: it is
+  std::string error;          // why the file is not whole; empty: it is
 };
 nlohmann::json ToJson(const TraceSummary& summary);
 TraceSummary SummaryFromJson(const nlohmann::json& json);

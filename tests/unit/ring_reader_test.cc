@@ -48,6 +48,26 @@ class RingReaderTest : public testing::Test {
   Captured sink_;
 };
 
+// A trace that cannot be created: the events are taken and counted, and thrown away.
+TEST_F(RingReaderTest, ASinkMayIgnoreSections) {
+  struct Careless : Captured {
+    void OnEvents(const EventsHeader& header, EventEncoder& encoder) override {
+      sections.push_back({header.thread_serial, header.chunk_sequence, header.fragment});
+      seen += encoder.events();
+    }
+    size_t seen = 0;
+  } careless;
+  constexpr uint64_t kThreads = 4, kEvents = 200;
+  for (uint32_t i = 0; i < kThreads; ++i) {
+    auto thread = producer_.NewThread(i, 42 + i);
+    for (uint64_t event = 1; event <= kEvents; ++event) ASSERT_TRUE(thread.Alloc(event * 16, 100));
+  }
+  reader_->Drain(RingReader::Take::kEverything, 1, careless);
+  EXPECT_EQ(careless.sections.size(), kThreads);
+  EXPECT_EQ(careless.seen, kThreads * kEvents);
+  EXPECT_EQ(reader_->received()[kKindAlloc], kThreads * kEvents);
+}
+
 TEST_F(RingReaderTest, SegmentIsSealedAndAllocated) {
   const int fd = segment_->fd();
   EXPECT_EQ(fcntl(fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
