@@ -101,7 +101,8 @@ std::string DescribeHeapError(const HeapErrorUse& use) {
   const std::string doing = report.access == Access::kUnknown ? "bytes changed" : NameOf(report.access);
   switch (report.error) {
     case HeapError::kOverflow: {
-      const int64_t behind = report.offset - static_cast<int64_t>(report.size);
+      // Both numbers are the trace's: modulo 2^64.
+      const auto behind = static_cast<int64_t>(static_cast<uint64_t>(report.offset) - report.size);
       return behind <= 0 ? fmt::format("overflow: {} right behind the end of {}", doing, block)
                          : fmt::format("overflow: {} {} behind the end of {}", doing,
                                        BytesText(static_cast<uint64_t>(behind)), block);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <iterator>
+#include <memory>
 #include <string>
 
 #include "tests/fuzz/trace_bytes.h"
@@ -15,9 +16,10 @@
 #include "tools/export_folded.h"
 #include "tools/export_json.h"
 #include "tools/flamegraph_svg.h"
+#include "tools/heap_errors.h"
 #include "tools/hotspots.h"
+#include "tools/loaded_trace.h"
 #include "tools/report_text.h"
-#include "tools/run_facts.h"
 #include "tools/unwind_levels.h"
 #include "tools/utf8.h"
 
@@ -66,17 +68,23 @@ void Show(std::string bytes) {
   const uint32_t choice = Crc32c(bytes.data(), bytes.size());
   auto opened = TraceReader::FromMemory(std::move(bytes));
   if (!opened || (*opened)->nodes().size() > kMaxNodes) return;
-  TraceReader& reader = **opened;
+  LoadedTrace trace;
+  trace.reader = std::move(*opened);
   uint64_t events = 0;
-  reader.ForEachEvent([&events](uint32_t, const TraceEvent&) { ++events; });
+  trace.reader->ForEachEvent([&events](uint32_t, const TraceEvent&) { ++events; });
   if (events > kMaxEvents) return;
-  const HeapModel model = HeapModel::Build(reader);
-  const RunFacts facts = FactsOf(reader, model);
-  FrameNames names(reader, nullptr, choice % 2 != 0);
+  trace.model = std::make_unique<HeapModel>(HeapModel::Build(*trace.reader));
+  trace.facts = FactsOf(*trace.reader, *trace.model);
+  trace.names = std::make_unique<FrameNames>(*trace.reader, nullptr, choice % 2 != 0);
+  const TraceReader& reader = *trace.reader;
+  const HeapModel& model = *trace.model;
+  const RunFacts& facts = trace.facts;
+  FrameNames& names = *trace.names;
   TextStyle style;
   style.width = choice / 2 % 2 != 0 ? 80 : 0;
   RequirePlainText(SummaryText(model, facts, style));
   RequirePlainText(facts.EndingText() + facts.LossText() + facts.UnwindText());
+  RequirePlainText(HeapErrorText(trace, 100));
   Metric metric = kAllMetrics[choice / 4 % std::size(kAllMetrics)];
   if (WhyNotAvailable(metric, model)) metric = Metric::kAllocated;
   const auto grouping = static_cast<Grouping>(choice / 32 % 5);
@@ -96,6 +104,7 @@ void Show(std::string bytes) {
     default:
       ExportJson(reader, model, facts, names, [&document](std::string_view text) { document += text; });
       RequireJson(document);
+      RequireJson(Dump(HeapErrorsJson(trace)));
       (void)UnwindLevelsOf(reader, names);
   }
 }
