@@ -56,7 +56,7 @@ constexpr uint32_t kMaxEarly = 4096;
 std::atomic<void*> early_blocks[kMaxEarly];
 std::atomic<uint32_t> early_count{0};
 
-void ResolveNext() {
+void ResolveNext(const char* memalign = "memalign") {
   NextAllocator found = next;
   const auto resolve = []<typename F>(const char* name, F* function) {
     if (void* symbol = dlsym(RTLD_NEXT, name)) *function = reinterpret_cast<F>(symbol);
@@ -64,15 +64,15 @@ void ResolveNext() {
   resolve("malloc", &found.malloc);
   resolve("calloc", &found.calloc);
   resolve("realloc", &found.realloc);
-  resolve("memalign", &found.memalign);
+  resolve(memalign, &found.memalign);
   resolve("free", &found.free);
   resolve("malloc_usable_size", &found.usable_size);
   next = found;
 }
 
-// Somebody else's libc: its heap serves, for good.
+// Somebody else's libc: its heap serves, for good. musl's memalign calls the global aligned_alloc, which is ours.
 void StayOut() {
-  ResolveNext();
+  ResolveNext("aligned_alloc");
   phase = Phase::kForward;
 }
 

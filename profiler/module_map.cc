@@ -8,6 +8,10 @@
 
 #include "profiler/os.h"
 
+// Not in musl, whose loader ends a process that names them: there nothing of this file is called (lifecycle.cc).
+#pragma weak _dl_find_object
+#pragma weak dlvsym
+
 namespace tidemark {
 namespace {
 
