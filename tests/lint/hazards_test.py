@@ -56,7 +56,8 @@ def has_case(text, case):
 
 class SampleTest(unittest.TestCase):
     ROW = "| A1 | what | how | `x_test.test_A1` |\n"
-    TEXTS = {"tests/preload/x_test.py": "class X:\n    def test_A1(self):\n", "tests/unit/y_test.cc": "TEST_F(Y, Z) {\n"}
+    TEXTS = {"tests/preload/x_test.py": "class X:\n    def test_A1(self):\n",
+             "tests/unit/y_test.cc": "TEST_F(Y, Z) {\n"}
 
     def test_what_is_there_is_fine(self):
         rows = rows_of("| row | hazard | handling | test |\n|---|---|---|---|\n" + self.ROW +
