@@ -114,6 +114,14 @@ bool CanCommit(size_t size) {
   return data.rlim_cur == RLIM_INFINITY;
 }
 
+// Is there a limit on data, or strict overcommit? Either refuses a writable mapping as large as the range, whose like
+// is known to be free as address space.
+bool MayRefuseMemory() {
+  void* probe = os::Map(hot.heap_length);
+  if (probe != nullptr) os::Unmap(probe, hot.heap_length);
+  return probe == nullptr;
+}
+
 void* OutOfMemory() {
   errno = ENOMEM;
   return nullptr;
@@ -149,8 +157,9 @@ bool Start() {
   mi.option_set(mi_option_large_os_pages, 0);
   mi.option_set(mi_option_limit_os_alloc, 1);  // nothing outside of the range
   // mimalloc 2.0.9 does not look whether a whole segment could be committed, and crashes on the first write when it
-  // could not (RLIMIT_DATA, strict overcommit). What it commits piece by piece it looks at; CanCommit() has the rest.
-  mi.option_set(mi_option_eager_commit, 0);
+  // could not. What it commits piece by piece it looks at, but smaller pages cost a growing program up to a tenth of
+  // its time: only where the system may refuse. CanCommit() has the rest.
+  if (MayRefuseMemory()) mi.option_set(mi_option_eager_commit, 0);
   constexpr bool kCommitted = false, kLargePages = false, kZeroed = true;
   constexpr int kAnyNode = -1;
   void* range = reinterpret_cast<void*>(hot.base);

@@ -178,7 +178,8 @@ class Operators(SameAnswers):
     """operator new, its handlers, and programs that replace some of the operators (A4, B13, B14)."""
 
     def test_B13_new_handler_and_bad_alloc(self):
-        plain, _ = self.compare(compile_program("sem_operators.cc", "-std=c++17"), "handlers")
+        program = compile_program("sem_operators.cc", "-std=c++17")
+        plain, _ = self.compare("sh", "-c", f"ulimit -d {256 << 10}; exec {program} handlers")
         self.assertEqual(plain.stdout.decode().splitlines(), [
             "plain: bad_alloc", "array: bad_alloc", "aligned: bad_alloc", "aligned array: bad_alloc",
             "nothrow: null", "nothrow array: null", "nothrow aligned: null", "nothrow aligned array: null",
