@@ -358,10 +358,9 @@ bool MatchesFrame(const SuppressionRule::Location& location, const SuppressionFr
     case Where::kModule:
       return location.pattern.Matches(known(frame.module));
     case Where::kSource:
-      // Debug information has directory and name apart, and Valgrind looks at the name.
+      // Without directories, as in Valgrind: debug information has them apart.
       return !frame.file.empty() && (location.line == 0 || location.line == frame.line) &&
-             (location.pattern.Matches(frame.file.substr(frame.file.rfind('/') + 1)) ||
-              location.pattern.Matches(frame.file));
+             location.pattern.Matches(frame.file.substr(frame.file.rfind('/') + 1));
     case Where::kAnything:
       return MatchesAnything(location.pattern, frame);
     case Where::kAnyFrames:
