@@ -1,105 +1,61 @@
-"""What was committed before a death is in the trace: SIGKILL at any moment, _exit, abort, crash; both launch forms.
+"""What was committed before a death is in the trace, and nothing else is missing: SIGKILL at random instants, OOM.
 
-storm.c counts finished malloc/free pairs in a shared file; the trace must hold at least as many events.
+Threads of programs/conserve_work.c are killed in the middle of their calls, of the library's start and of its
+attaching. Each may have one call in doubt; everything before it is in the trace or counted as dropped.
 """
-import json
 import os
 import random
 import signal
-import struct
-import subprocess
-import tempfile
+import sys
 import time
 import unittest
 from pathlib import Path
 
-from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, collector_of, compile_program
+from accounts import MODES, SOAK, Run
 
-# The time of a kill is the point of these tests, but 200 of them have to fit into minutes.
-RUNS = int(os.environ.get("TIDEMARK_KILL_RUNS", "40"))
-
-
-def committed(counters, threads):
-    return [struct.unpack_from("<Q", counters.read_bytes(), 8 * i)[0] for i in range(threads)]
-
-
-def wait_for_trace(path, deadline_s=30):
-    """A bare preload's collector finishes the trace on its own; wait for its end record."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if path.exists():
-            done = subprocess.run([TOOL, "info", path, "--json"], capture_output=True, text=True,
-                                  env=clean_environment())
-            if done.returncode == 0 and json.loads(done.stdout)["run"]["complete"]:
-                return Trace(path)
-        time.sleep(0.05)
-    raise AssertionError(f"{path} was not finished within {deadline_s} s")
+KILLS = 1000 if SOAK else 60
+LAUNCHES = ("record", "preload")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Death(unittest.TestCase):
-    def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(dir=SCRATCH))
-        self.counters = self.folder / "counters"
-        self.program = compile_program("storm.c", "-pthread")
-
-    def start(self, launch, threads, way, name="trace.tmk"):
-        """Starts storm; returns (process to wait for, path of the trace)."""
-        path = self.folder / name
-        self.counters.write_bytes(bytes(4096))
-        command = [str(self.program), str(self.counters), str(threads), way]
-        environment = clean_environment()
-        if launch == "record":
-            command = [str(TOOL), "record", "-q", "--mode", "full", "-o", str(path), "--", *command]
+    def kill_once(self, choose, launch, mode, threads):
+        """Returns the events of the trace; None: there is none, it was killed before it could attach."""
+        run = Run(self, launch, mode, "storm", threads, 0, "forever")
+        pid = run.host_pid()
+        if choose.random() < 0.75:
+            run.wait_for_rounds()
+            time.sleep(choose.random() * 0.08)
         else:
-            environment.update(LD_PRELOAD=str(LIBRARY), TIDEMARK_OPTIONS=f"mode=full,out={path}")
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL), path
-
-    def check(self, trace, threads):
-        """Every pair that a thread had behind it is there: one malloc each, and one free each but for the first 64."""
-        counts = committed(self.counters, threads)
-        info = trace.info()
-        received = info["run"]["events"]
-        allocs = received["alloc"]["recorded"] + received["alloc"]["dropped"]
-        frees = received["free"]["recorded"] + received["free"]["dropped"]
-        self.assertGreaterEqual(allocs, sum(counts))
-        self.assertGreaterEqual(frees, sum(max(0, n - 64) for n in counts))
-        events = sum(t["events"] for t in info["threads"])
-        self.assertGreaterEqual(events + received["alloc"]["dropped"] + received["free"]["dropped"],
-                                sum(counts) + sum(max(0, n - 64) for n in counts))
-        self.assertEqual(received["alloc"]["dropped"] + received["free"]["dropped"], 0)
-        return sum(counts)
-
-    def storm_pid(self, launcher):
-        """The pid of the storm itself below `tidemark record`."""
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-            for child in children:
-                try:
-                    if Path(f"/proc/{child}/cmdline").read_bytes().startswith(bytes(self.program)):
-                        return int(child)
-                except FileNotFoundError:
-                    pass  # a child that was only passing through
-            time.sleep(0.002)
-        raise AssertionError("the program did not start")
+            time.sleep(choose.random() * 0.02)
+        os.kill(pid, signal.SIGKILL)
+        status, _, err = run.finish()
+        self.assertEqual(status, 128 + signal.SIGKILL, err)
+        observed, dropped, skipped = run.check(self)
+        self.assertEqual(skipped, 0)
+        if mode == "full":
+            self.assertEqual(dropped, 0)
+        run.check_nothing_left(self)
+        infos = run.traces().get(pid)
+        run.end_all()
+        if infos is None:
+            return None
+        if launch == "record":
+            self.assertEqual(infos[0]["run"]["ending"], {"kind": "signaled", "status": None, "signal": signal.SIGKILL})
+        return observed
 
     def kill_many(self, launch):
-        choose = random.Random(20261121)
-        pairs = 0
-        for run in range(RUNS // 2):
-            threads = 1 + run % 3
-            process, path = self.start(launch, threads, "loop", f"kill-{run}.tmk")
-            pid = self.storm_pid(process) if launch == "record" else process.pid
-            while committed(self.counters, 1)[0] == 0:
-                time.sleep(0.001)
-            time.sleep(choose.random() * 0.15)
-            os.kill(pid, signal.SIGKILL)
-            status = process.wait(60)
-            self.assertEqual(status, 128 + signal.SIGKILL if launch == "record" else -signal.SIGKILL)
-            trace = Trace(path) if launch == "record" else wait_for_trace(path)
-            pairs += self.check(trace, threads)
-            path.unlink()
-        self.assertGreater(pairs, 1000 * RUNS // 2)
+        choose = random.Random(f"20261121 {launch}")
+        runs, events = [], 0
+        for number in range(KILLS // len(LAUNCHES)):
+            mode, threads = list(MODES)[number % len(MODES)], 1 + number // 2 % 4
+            with self.subTest(number=number, mode=mode, threads=threads):
+                runs.append(self.kill_once(choose, launch, mode, threads))
+        recorded = [events for events in runs if events is not None]
+        self.assertGreater(len(recorded), KILLS // len(LAUNCHES) // 2)
+        print(f"{launch}: {len(runs)} kills, {len(runs) - len(recorded)} of them before the first event, "
+              f"{sum(recorded)} events", file=sys.stderr)
+        self.assertGreater(sum(recorded), 1000 * len(recorded))
 
     def test_sigkill_under_record(self):
         self.kill_many("record")
@@ -107,38 +63,40 @@ class Death(unittest.TestCase):
     def test_sigkill_with_bare_preload(self):
         self.kill_many("preload")
 
-    def test_host_runs_on_after_its_collector_was_killed(self):
-        process, path = self.start("record", 2, "loop")
-        pid = self.storm_pid(process)
-        end = time.monotonic() + 60
-        while not path.exists() or path.stat().st_size < 20000:  # until some of it has been written
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.005)
-        os.kill(collector_of(path), signal.SIGKILL)
-        time.sleep(1.5)
-        before = committed(self.counters, 2)
-        time.sleep(0.3)
-        after = committed(self.counters, 2)
-        os.kill(pid, signal.SIGKILL)
-        self.assertEqual(process.wait(60), 128 + signal.SIGKILL)
-        self.assertTrue(all(b > a for a, b in zip(before, after)), (before, after))
-        info = Trace(path).info()
-        self.assertGreater(sum(t["events"] for t in info["threads"]), 0)
-        self.assertIn("interrupted", " ".join(info["problems"]))
+    def limited_cgroup(self, limit_bytes):
+        """A memory cgroup below our own, removed at the end of the test."""
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            root = CGROUPS / "memory" if controllers == "memory" else CGROUPS if controllers == "" else None
+            if root is None:
+                continue
+            group = root / path.lstrip("/") / f"tidemark-test-{os.getpid()}"
+            try:
+                group.mkdir()
+            except OSError:
+                continue
+            self.addCleanup(group.rmdir)
+            for name in ("memory.limit_in_bytes", "memory.max"):
+                try:
+                    (group / name).write_text(str(limit_bytes))
+                    return group
+                except OSError:
+                    continue
+        return self.skipTest("no memory cgroup can be made here (not root, or read-only)")
 
-    def test_ends_without_destructors(self):
-        for launch in ("record", "preload"):
-            for way, expected in (("_exit", 7), ("quick_exit", 9), ("abort", -6), ("crash", -11)):
-                with self.subTest(launch=launch, way=way):
-                    process, path = self.start(launch, 2, way, f"{launch}-{way}.tmk")
-                    status = process.wait(120)
-                    self.assertEqual(status, 128 - expected if launch == "record" and expected < 0 else expected)
-                    trace = Trace(path) if launch == "record" else wait_for_trace(path)
-                    self.check(trace, 2)
-                    ending = trace.info()["run"]["ending"]
-                    if launch == "record":
-                        self.assertEqual(ending["kind"], "exited" if expected >= 0 else "signaled")
-                        self.assertEqual(ending["status" if expected >= 0 else "signal"], abs(expected))
+    def test_oom_kill(self):
+        group = self.limited_cgroup(48 << 20)
+        join = f"echo $$ > {group}/cgroup.procs && exec \"$@\""
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = Run(self, "record", mode, "grow", host=("sh", "-c", join, "sh"))
+                status, _, err = run.finish()
+                self.assertEqual(status, 128 + signal.SIGKILL, err)
+                (pid, (image,)), = run.books.images().items()
+                self.assertGreater(image.done[0], 20)
+                self.assertEqual(run.traces()[pid][-1]["run"]["ending"]["signal"], signal.SIGKILL)
+                run.check(self)
+                run.check_nothing_left(self)
 
 
 if __name__ == "__main__":
