@@ -117,6 +117,27 @@ class DevTest(unittest.TestCase):
         (self.root / "build" / "tools" / "tidemark").unlink()
         self.assertEqual(self.dev("build").returncode, 1)
 
+    def test_soak_runs_the_tests_that_have_a_long_form(self):
+        for name, text in (("a/long_test.py", "N = 9 if SOAK else 1"), ("a/short_test.py", "N = 1"),
+                           ("b/longer_test.py", "from counts import N"),
+                           ("b/counts.py", 'N = 9 if os.environ.get("TIDEMARK_SOAK") else 1')):
+            path = self.root / "tests" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        runner = ('import os, sys\nprint("ran", sys.argv[1], os.environ["TIDEMARK_SOAK"])\n'
+                  'if "longer" in sys.argv[1]: sys.exit("it broke")\n'
+                  'print("\\n2 passed, 0 failed, 3 skipped")\n')
+        (self.root / "tests" / "run.py").write_text(runner)
+        result = self.dev("soak")
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("ran a/long_test 1\n", result.stdout)
+        self.assertIn("ran b/longer_test 1\n", result.stdout)
+        self.assertNotIn("short", result.stdout)
+        self.assertEqual(result.stdout.splitlines()[-1], "2 passed, 1 failed, 3 skipped")
+        self.assertEqual((self.root / "build" / "soak.log").read_text(), result.stdout)
+        result = self.dev("soak", "a/")
+        self.assertEqual((result.returncode, result.stdout.splitlines()[-1]), (0, "2 passed, 0 failed, 3 skipped"))
+
     def apt(self, body):
         """A PATH on which nothing is installed and apt-get and sudo do as told, and log."""
         folder = self.root / "bin"
