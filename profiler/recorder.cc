@@ -125,6 +125,11 @@ ThreadState* ClaimSlot() {
     thread->slot = &slot;
     thread->slot_index = i;
     thread->tid = tid;
+    for (uint32_t kind = 0; kind < kKindCount; kind++) {  // the slot's go on where its last owner left them
+      thread->events[kind] = slot.events[kind].load(std::memory_order_relaxed);
+      thread->dropped[kind] = slot.dropped[kind].load(std::memory_order_relaxed);
+      thread->skipped[kind] = slot.skipped[kind].load(std::memory_order_relaxed);
+    }
     thread->errno_at = __errno_location();
     thread->until_timed = 1;
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -148,19 +153,30 @@ bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
   return (alternate.ss_flags & SS_ONSTACK) != 0;
 }
 
+void Count(std::atomic<uint64_t>& shared, uint64_t* own) { shared.store(++*own, std::memory_order_relaxed); }
+
+bool Reserve(ThreadState* thread, uint32_t words) {
+  if (thread->cursor + words <= thread->limit) [[likely]]  // both null: no chunk
+    return true;
+  return !ForkedAway() && NextChunk(thread);
+}
+
 void Drop(ThreadState* thread, EventKind kind, uint64_t bytes) {
+  if (ForkedAway()) return;
   thread->gap_count[kind]++;
   thread->gap_bytes[kind] += bytes;
   const SessionHeader* header = session.header;
   const bool waits = header->mode == static_cast<uint32_t>(Mode::kFull);
   if (header->collector_alive.load(std::memory_order_relaxed) == 0 || (!waits && !CollectorMayReturn()))
     StopRecording();
-  Add(thread->slot->dropped[kind], 1);
+  Count(thread->slot->dropped[kind], &thread->dropped[kind]);
 }
 
 void Recorded(ThreadState* thread, EventKind kind) {
+  if (ForkedAway()) [[unlikely]]
+    return;
   Commit(thread);
-  Add(thread->slot->events[kind], 1);
+  Count(thread->slot->events[kind], &thread->events[kind]);
   ReleaseIfOneShot(thread);
 }
 
@@ -240,7 +256,7 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
   }
   if (thread->busy_sp != 0) {
     if (IsNested(thread->busy_sp, sp)) {
-      if (kind != kKindCount) Add(thread->slot->skipped[kind], 1);
+      if (kind != kKindCount) Count(thread->slot->skipped[kind], &thread->skipped[kind]);
       return nullptr;
     }
     // What the older hook was doing to the thread's state is half done.
@@ -254,7 +270,7 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
 void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from) {
   const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
-  if (!ReserveWords(thread, 3 + kTimeWords)) return Drop(thread, kKindAlloc, size);
+  if (!Reserve(thread, 3 + kTimeWords)) return Drop(thread, kKindAlloc, size);
   bool escaped;
   const uint64_t head = HeadWord(RecordKind::kAlloc, api, size, node, &escaped);
   const uint64_t time = TimeField(thread, 0, 20);
@@ -266,7 +282,7 @@ void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const
 
 void OnFree(ThreadState* thread, const void* block) {
   const Timing timing(thread);
-  if (!ReserveWords(thread, 1 + kTimeWords)) return Drop(thread, kKindFree, 0);
+  if (!Reserve(thread, 1 + kTimeWords)) return Drop(thread, kKindFree, 0);
   const uint64_t time = TimeField(thread, 0, 16);
   PutWord(thread, static_cast<uint64_t>(RecordKind::kFree) | AddressField(block) << 4 | time << 48);
   Recorded(thread, kKindFree);
@@ -276,7 +292,7 @@ void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* 
                const UnwindStart& from) {
   const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
-  if (!ReserveWords(thread, 4 + kTimeWords)) return Drop(thread, kKindRealloc, size);
+  if (!Reserve(thread, 4 + kTimeWords)) return Drop(thread, kKindRealloc, size);
   bool escaped;
   const uint64_t head = HeadWord(RecordKind::kRealloc, api, size, node, &escaped);
   const uint64_t now = os::Tsc();
@@ -292,11 +308,12 @@ void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* 
 void OnHeapError(ThreadState* thread, HeapError error, const void* block, const UnwindStart& from) {
   session.header->heap_errors.fetch_add(1, std::memory_order_relaxed);
   const uint32_t node = TakeStack(thread, from);
-  if (!ReserveWords(thread, 2 + kTimeWords)) return;
+  if (!Reserve(thread, 2 + kTimeWords)) return;
   const uint64_t time = TimeField(thread, 0, 20);
   PutWord(thread,
           static_cast<uint64_t>(RecordKind::kHeapError) | static_cast<uint64_t>(error) << 4 | uint64_t{node} << 36);
   PutWord(thread, AddressField(block) | time << 44);
+  if (ForkedAway()) return;
   Commit(thread);
   ReleaseIfOneShot(thread);
 }
@@ -308,7 +325,7 @@ void OnGuardReport(ThreadState* thread, const GuardReport& report, const UnwindS
   session.header->heap_errors.fetch_add(1, std::memory_order_relaxed);
   if (thread == nullptr) return;
   const uint32_t node = TakeStack(thread, from);
-  if (!ReserveWords(thread, 6 + kTimeWords)) return;
+  if (!Reserve(thread, 6 + kTimeWords)) return;
   const uint64_t time = TimeField(thread, 0, 20);
   PutWord(thread, static_cast<uint64_t>(RecordKind::kGuardReport) | static_cast<uint64_t>(report.error) << 4 |
                       static_cast<uint64_t>(report.access) << 8 | uint64_t{node} << 36);
@@ -318,6 +335,7 @@ void OnGuardReport(ThreadState* thread, const GuardReport& report, const UnwindS
   for (const StackOfThread& stack : {report.allocated, report.released}) {
     PutWord(thread, stack.node | uint64_t{stack.thread_serial} << 32);
   }
+  if (ForkedAway()) return;
   Commit(thread);
   ReleaseIfOneShot(thread);
 }
@@ -327,7 +345,7 @@ void OnMark(ThreadState* thread, const char* text) {
   size_t bytes = 0;
   while (bytes < kMaxText && text[bytes] != 0) bytes++;
   const uint32_t words = static_cast<uint32_t>(1 + (bytes + 7) / 8);
-  if (!ReserveWords(thread, words + kTimeWords)) return;
+  if (!Reserve(thread, words + kTimeWords)) return;
   const uint64_t time = TimeField(thread, os::Tsc(), 32);
   PutWord(thread, static_cast<uint64_t>(RecordKind::kMark) | uint64_t{words} << 4 | uint64_t{bytes} << 16 | time << 32);
   for (size_t i = 0; i < bytes; i += 8) {
@@ -335,6 +353,7 @@ void OnMark(ThreadState* thread, const char* text) {
     __builtin_memcpy(&word, text + i, bytes - i < 8 ? bytes - i : 8);
     PutWord(thread, word);
   }
+  if (ForkedAway()) return;
   Commit(thread);
   ReleaseIfOneShot(thread);
 }

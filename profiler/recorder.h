@@ -33,6 +33,10 @@ enum ImageState : uint32_t { kImageNew = 0, kImageRecording = 1, kImageAdopting 
 extern const std::atomic<uint32_t>* image_state __attribute__((visibility("hidden")));
 extern __thread ThreadState* this_thread __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+// A handler that has interrupted this hook may have forked, and this may be the child, which goes on in the middle of
+// it: the ring is its parent's, who records the event.
+inline bool ForkedAway() { return image_state->load(std::memory_order_relaxed) != kImageRecording; }
+
 // The calling thread's state where it is plain sailing: it has one, no hook is under way, this image records.
 inline ThreadState* EnterIfReady(uintptr_t sp) {
   ThreadState* thread = this_thread;

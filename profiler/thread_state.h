@@ -84,6 +84,9 @@ struct ThreadState {
   uint32_t slot_index, serial, tid, next_sequence;
   char name[16];                                          // of the thread, as it was last asked for
   uint64_t gap_count[kKindCount], gap_bytes[kKindCount];  // lost since the last record that went through
+  // The slot's counters. Counted here and stored there: a child that was forked by a handler in the middle of a hook
+  // and goes on in it stores what its parent stores.
+  uint64_t events[kKindCount], dropped[kKindCount], skipped[kKindCount];
 
   // Stack pointer of the hook that is recording now; 0: none. A nested hook (signal handler) sees it and stays out; a
   // hook whose stack pointer is above it knows that the older one was left by longjmp.
