@@ -53,10 +53,6 @@ std::vector<Finding> ProbeCommand(const std::string& name, ProgramProbe* probe) 
     case Verdict::kNoEffect:
       findings.push_back({"preload", Outcome::kBad, probe->path + " " + probe->reason});
       break;
-    case Verdict::kBreaks:
-      findings.push_back(
-          {"preload", Outcome::kBad, probe->path + " " + probe->reason + "; record refuses to start it"});
-      break;
     case Verdict::kUnknown:
       findings.push_back({"preload", Outcome::kUnknown, probe->path + " " + probe->reason});
       break;

@@ -141,7 +141,6 @@ class Recording {
                     : Fail("cannot run '" + command_[0] + "': no such program", kNotFound);
     }
     probe_ = ProbeProgram(program);
-    if (probe_.verdict == Verdict::kBreaks) return Fail("cannot record '" + command_[0] + "': it " + probe_.reason);
 
     CollectorOptions collect;
     collect.session = *session;

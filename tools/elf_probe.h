@@ -12,7 +12,6 @@ namespace tidemark {
 enum class Verdict {
   kWorks,
   kNoEffect,  // it runs, but the preload does nothing in it
-  kBreaks,    // it would not run with the preload
   kUnknown,   // the file could not be read
 };
 
