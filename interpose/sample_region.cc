@@ -237,12 +237,11 @@ bool ReleaseRun(Run* run) {
   if (!run->state.compare_exchange_strong(live, 0, std::memory_order_acq_rel)) return false;
   const uint32_t first = run->first_page, pages = run->pages;
   const size_t bytes = size_t{pages} * kPage;
-  const bool keep = retained.load(std::memory_order_relaxed) + bytes <= kRetainedBytes;
-  if (keep) {
-    retained.fetch_add(bytes, std::memory_order_relaxed);
-  } else {
-    os::Advise(reinterpret_cast<void*>(run_base + size_t{first} * kPage), bytes, MADV_DONTNEED);
-  }
+  // What the system does not take back is kept, and so are the old bytes in it.
+  const bool keep =
+      retained.load(std::memory_order_relaxed) + bytes <= kRetainedBytes ||
+      os::IsError(os::Advise(reinterpret_cast<void*>(run_base + size_t{first} * kPage), bytes, MADV_DONTNEED));
+  if (keep) retained.fetch_add(bytes, std::memory_order_relaxed);
   runs[first].dirty = keep;
   uint32_t rounded;
   PushRun(RunClassOf(pages, &rounded), first);
@@ -291,6 +290,10 @@ bool Start() {
   guard::Start(guard_base);
   tables = all;
   return true;
+}
+
+size_t CommittedBytes() {
+  return slab_committed.load(std::memory_order_relaxed) + run_committed.load(std::memory_order_relaxed);
 }
 
 bool Contains(const void* block) { return reinterpret_cast<uintptr_t>(block) - base < length; }

@@ -22,6 +22,8 @@ enum class Placement { kPacked, kUnsampled };
 // Reserves the range. False: no address space; then nothing is ever placed here.
 bool Start();
 bool Contains(const void* block);
+// Bytes of the range that have become accessible: an upper bound of what is in use.
+size_t CommittedBytes();
 
 // A block of `size` bytes aligned to `alignment` (power of two >= 16), zeroed when asked. nullptr: no room; the caller
 // uses the heap and counts it.

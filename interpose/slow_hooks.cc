@@ -351,7 +351,7 @@ TIDEMARK_EXPORT void* pvalloc(size_t size) {
 TIDEMARK_EXPORT struct mallinfo2 mallinfo2(void) {
   struct mallinfo2 info = {};
   if (lifecycle::phase == Phase::kOurs) {
-    info.arena = heap::CommittedBytes();
+    info.arena = heap::CommittedBytes() + region::CommittedBytes();
     info.uordblks = info.arena;
   }
   return info;
