@@ -1,7 +1,9 @@
 // Prints what a process can see of its surroundings; see neutral_test.py. Everything that must not differ under
-// tidemark: errno at main, descriptors, threads, children, signal mask and actions, alternate stack, limits, umask.
+// tidemark: errno and the program's name at main, what a library's constructor is given, descriptors, threads,
+// children, signal mask and actions, alternate stack, limits, umask.
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,13 +36,15 @@ static void* thread_main(void* argument) {
   return argument;
 }
 
-int main(void) {
+int main(int argc, char** argv) {
   const int at_main = errno;
   void* volatile block = malloc(100000);
   errno = 77;
   free(block);
   const int after_free = errno;
   printf("errno %d, after free %d\n", at_main, after_free);
+  printf("name %s, %s\n", program_invocation_name, program_invocation_short_name);
+  if (argc != 2 || dlopen(argv[1], RTLD_NOW) == NULL) printf("no library was opened: %s\n", dlerror());
   descriptors("start");
   tasks("/proc/self/task", "threads");
   sigset_t mask;
