@@ -267,9 +267,10 @@ class Recording {
     ssize_t n = send(control, &ended, sizeof ended, MSG_NOSIGNAL);
     if (n == sizeof ended) {
       if (!AwaitReport(control, collector)) {
-        Say(fmt::format("the collector process {} has been stopped, so {} is not finished; it will be when that process "
-                        "goes on: kill -CONT {}",
-                        collector, output_, collector));
+        Say(fmt::format(
+            "the collector process {} has been stopped, so {} is not finished; it will be when that process "
+            "goes on: kill -CONT {}",
+            collector, output_, collector));
         return;
       }
       while ((n = recv(control, packet.data(), packet.size(), 0)) < 0 && errno == EINTR) {
@@ -287,9 +288,9 @@ class Recording {
       RemoveMade();
       const bool exists = access(output_.c_str(), F_OK) == 0;
       Say(fmt::format("the collector process {}: {}", how,
-                      exists ? "what it had written by then is in " + output_ +
-                                   " and can be read; what came later is lost"
-                             : "there is no " + output_ + ", nothing was recorded"));
+                      exists
+                          ? "what it had written by then is in " + output_ + " and can be read; what came later is lost"
+                          : "there is no " + output_ + ", nothing was recorded"));
       return;
     }
     Tell(report);
@@ -327,9 +328,9 @@ class Recording {
     }
     if (!report.error.empty()) {
       Say(fmt::format("{}{}", report.error,
-                      report.unwritten != 0 ? fmt::format("; {} events are lost, the others can be read",
-                                                          Grouped(report.unwritten))
-                                            : std::string()));
+                      report.unwritten != 0
+                          ? fmt::format("; {} events are lost, the others can be read", Grouped(report.unwritten))
+                          : std::string()));
     }
     if (report.refused != 0) {
       Say(fmt::format("{} process{} not recorded: {}", Grouped(report.refused),
