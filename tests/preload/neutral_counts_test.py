@@ -98,7 +98,7 @@ class EqualsCounter(unittest.TestCase):
         return traces, (done.returncode, done.stdout, done.stderr)
 
     def check(self, command, package, stdin):
-        why = missing({command[0]: package})
+        why = missing({str(command[0]): package})
         if why:
             self.skipTest(why)
         self.base = Path(tempfile.mkdtemp(dir=SCRATCH))
@@ -111,6 +111,10 @@ class EqualsCounter(unittest.TestCase):
         self.assertEqual(result, runs[0][1])
         check_traces(self, traces, "full")
         self.assertEqual(observed(traces), counts[0])
+
+
+    def test_every_entry_point(self):
+        self.check([compile_program("every_entry_point.c")], "", b"")
 
 
 def add(name, command, package, stdin):
