@@ -66,7 +66,7 @@ class Limits(unittest.TestCase):
                                                                   (1, 4, 20, 60, 120, 200, 500))])
 
     def test_H1_limited_program_gets_what_there_is(self):
-        """The heap's range is 0.44 of what the limit leaves, or more; below 512 MiB glibc's heap serves, and has all."""
+        """The heap's range is 0.44 of what the limit leaves, or more; below 512 MiB glibc's serves, and has all."""
         program = compile_program("sem_hoard.c")
         for limit in (300 * MIB, 700 * MIB, 1500 * MIB, 5000 * MIB):
             plain = int(self.run_limited([program], {resource.RLIMIT_AS: limit}).stdout)
