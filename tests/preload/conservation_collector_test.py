@@ -59,6 +59,9 @@ class DisturbedCollector(unittest.TestCase):
                     time.sleep(choose.random() * 0.08)
                     os.kill(collector, signal.SIGCONT)
                     time.sleep(choose.random() * 0.03)
+                os.kill(collector, signal.SIGSTOP)
+                run.wait_for_rounds(20000)  # more than the ring holds
+                os.kill(collector, signal.SIGCONT)
                 err = self.end(run, threads=3)
                 observed, dropped, skipped = run.check(self)
                 self.assertEqual(skipped, 0)
@@ -117,7 +120,7 @@ class DisturbedCollector(unittest.TestCase):
 
     def test_threads_that_start_while_it_is_stopped(self):
         """The process waits for its collector once, not each of its threads anew."""
-        wait_s, waves = 2, 240
+        wait_s, waves = 4, 240
         run = Run(self, "record", "full", "waves", waves,
                   options=("--ring-bytes", "64K", "--full-wait", str(wait_s * 1000)))
         host, collector = run.host_pid(), run.collector_pid()

@@ -32,6 +32,11 @@ def fill_up(path):
         os.close(file)
 
 
+def writes_of(io):
+    """How often the process has tried to write."""
+    return int(next(line for line in io.read_text().splitlines() if line.startswith("syscw")).split()[1])
+
+
 def in_namespace(folder, options, full=False):
     """For preexec_fn: a tmpfs on `folder` that only this process and its children see."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -137,11 +142,14 @@ class Disk(unittest.TestCase):
                 run, inside = self.small_disk("512k", "storm", 2, 0, "forever", mode=mode,
                                               options=("--ring-bytes", "1M"))
                 run.wait_for_rounds()
-                filler = inside / "filler"
+                filler, trace = inside / "filler", inside / "trace.tmk"
+                wait_until(trace.exists, "the trace")
                 fill_up(filler)
-                trace = inside / "trace.tmk"
                 before = trace.stat().st_size
-                run.wait_for_rounds(30000)
+                # Three times: the first two may find the rest of a page, and the room that is kept for the end.
+                attempts = Path(f"/proc/{run.collector_pid()}/io")
+                goal = writes_of(attempts) + 3
+                wait_until(lambda attempts=attempts, goal=goal: writes_of(attempts) >= goal, "attempts to write")
                 filler.unlink()
                 wait_until(lambda: trace.stat().st_size > before, "something is written again")
                 run.books.stop()
