@@ -226,8 +226,10 @@ __attribute__((constructor)) void Construct(int count, char** arguments, char** 
   const int saved_errno = errno;
   os::LocateThreadId();
   process_entry_sp = reinterpret_cast<uintptr_t>(arguments) - sizeof(uintptr_t);
-  if (environ == nullptr) environ = environment;
-  InitialiseLibc(count, arguments, environment);
+  if (environ == nullptr) {  // else libc has been initialised, and earlier constructors may have set variables
+    environ = environment;
+    InitialiseLibc(count, arguments, environment);
+  }
   ResolveNext();
   const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
   const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
