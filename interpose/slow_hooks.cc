@@ -123,7 +123,9 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
   const int saved_errno = errno;
   void* block;
   {
-    Report report(from, kKindAlloc);
+    // A new thread of sampled mode is here for its first distance only: most likely there is nothing to count.
+    const bool draws_only = countdown == 0 && !IsFullMode();
+    Report report(from, draws_only ? kKindCount : kKindAlloc);
     ThreadState* thread = report.thread();
     if (thread == nullptr) {
       if (!StopIfNotRecording() && !IsFullMode()) {

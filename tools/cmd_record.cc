@@ -320,7 +320,9 @@ class Recording {
       }
     }
     if (report.dropped != 0) {
-      Say(fmt::format("{} events were dropped because the ring was full; give it more room with --ring-bytes",
+      Say(
+          fmt::format("{} events were dropped because the ring, or its table of threads, was full; --ring-bytes makes "
+                      "both larger",
                       Grouped(report.dropped)));
     }
     if (report.missing != 0) {
