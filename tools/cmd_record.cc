@@ -321,8 +321,8 @@ class Recording {
     }
     if (report.dropped != 0) {
       Say(
-          fmt::format("{} events were dropped because the ring, or its table of threads, was full; --ring-bytes makes "
-                      "both larger",
+          fmt::format("{} events were dropped because the ring was full, or had no slot for their thread; "
+                      "give it more room with --ring-bytes",
                       Grouped(report.dropped)));
     }
     if (report.missing != 0) {
