@@ -129,7 +129,7 @@ class Records(SameAnswers):
     """Rows about what is recorded of odd calls."""
 
     def totals(self, *arguments):
-        program = compile_program("sem_records.c", "-pthread")
+        program = compile_program("sem_records.c", "-w", "-pthread")
         done, trace = record([program, *map(str, arguments)], "-q")
         report = trace.report()
         events = report["run"]["events"]

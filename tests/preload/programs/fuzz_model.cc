@@ -173,15 +173,14 @@ void Allocate(Worker* worker, Block* block) {
       return;
     }
     case 14:
-    calloc_wide:
-      zero = true;
-      start = calloc(size, 1);
-      break;
     case 15:
-      if ((r >> 8) % 4 != 0) goto calloc_wide;
-      alignment = 48;
-      start = memalign(48, size);
-      alignment = 64;  // rounded up
+      zero = way == 14 || (r >> 8) % 4 != 0;
+      if (zero) {
+        start = calloc(size, 1);
+      } else {
+        alignment = 64;  // what 48 is rounded up to
+        start = memalign(48, size);
+      }
       break;
   }
   Adopt(worker, block, start, size, alignment < 16 ? 16 : alignment, zero);
