@@ -8,8 +8,7 @@ namespace {
 
 Json IntervalJson(const Amount& amount) {
   const Interval interval = amount.Interval95();
-  return Json::array(
-      {static_cast<uint64_t>(std::floor(interval.low)), static_cast<uint64_t>(std::ceil(interval.high))});
+  return Json::array({Saturated(std::floor(interval.low)), Saturated(std::ceil(interval.high))});
 }
 
 }  // namespace

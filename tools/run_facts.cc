@@ -50,11 +50,14 @@ OwnCost CostOf(const json& info, const json& end, uint64_t events) {
   if (ns_after <= ns_before || ticks_after <= ticks_before) return cost;
   const double ns_per_tick =
       static_cast<double>(ns_after - ns_before) / static_cast<double>(ticks_after - ticks_before);
-  cost.rule_misses_ns = static_cast<double>(Number(Child(end, "hooks"), "rule_miss_ticks")) * ns_per_tick;
+  // Centuries, in a damaged trace: they have to fit an integer all the same.
+  constexpr double kLongest_ns = 9e18;
+  cost.rule_misses_ns =
+      std::min(static_cast<double>(Number(Child(end, "hooks"), "rule_miss_ticks")) * ns_per_tick, kLongest_ns);
   if (cost.timed_events == 0) return cost;
   cost.ns_per_event = static_cast<double>(Number(Child(end, "hooks"), "timed_ticks")) * ns_per_tick /
                       static_cast<double>(cost.timed_events);
-  cost.hooks_ns = cost.ns_per_event * static_cast<double>(events);
+  cost.hooks_ns = std::min(cost.ns_per_event * static_cast<double>(events), kLongest_ns);
   return cost;
 }
 

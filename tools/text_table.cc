@@ -113,8 +113,7 @@ std::string HumanDuration(int64_t ns) {
 std::string HumanInterval(const Interval& interval, bool bytes) {
   if (interval.low == interval.high) return "";
   if (!bytes) {
-    return fmt::format("{} .. {}", HumanCount(static_cast<uint64_t>(interval.low + 0.5)),
-                       HumanCount(static_cast<uint64_t>(interval.high + 0.5)));
+    return fmt::format("{} .. {}", HumanCount(Saturated(interval.low)), HumanCount(Saturated(interval.high)));
   }
   const int unit = UnitOf(interval.high);
   return fmt::format("{} .. {} {}", InUnit(interval.low, unit), InUnit(interval.high, unit), kUnits[unit]);

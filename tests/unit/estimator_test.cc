@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -151,6 +152,17 @@ TEST(Estimator, FullModeIsCertain) {
   EXPECT_EQ(amount.Interval95().low, 12345);
   EXPECT_EQ(amount.Interval95().high, 12345);
   EXPECT_EQ(amount.Rounded(), 12345u);
+}
+
+TEST(Estimator, SaturatesWhereNoIntegerIsLeft) {
+  EXPECT_EQ(Saturated(0), 0u);
+  EXPECT_EQ(Saturated(0.49), 0u);
+  EXPECT_EQ(Saturated(2.5), 3u);
+  EXPECT_EQ(Saturated(-1e300), 0u);
+  EXPECT_EQ(Saturated(std::numeric_limits<double>::quiet_NaN()), 0u);
+  EXPECT_EQ(Saturated(18446744073709549568.0), 18446744073709549568u);  // the largest double below 2^64
+  EXPECT_EQ(Saturated(18446744073709551616.0), ~uint64_t{0});
+  EXPECT_EQ(Saturated(std::numeric_limits<double>::infinity()), ~uint64_t{0});
 }
 
 TEST(Estimator, LargeBlocksHaveNextToNoInterval) {

@@ -13,6 +13,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace tidemark {
 
@@ -28,6 +29,14 @@ struct Interval {
   double low = 0, high = 0;
 };
 
+// The nearest unsigned number: 0 for what is below or no number, the largest for what is above. (A plain conversion of
+// these is undefined, and numbers that are made of a hostile trace may be anything.)
+inline uint64_t Saturated(double value) {
+  constexpr double kBeyond = 18446744073709551616.0;  // 2^64
+  if (!(value >= 0.5)) return 0;
+  return value >= kBeyond ? std::numeric_limits<uint64_t>::max() : static_cast<uint64_t>(std::round(value));
+}
+
 // A sum over samples; additive. Units: bytes or blocks.
 struct Amount {
   uint64_t seen = 0;
@@ -37,7 +46,7 @@ struct Amount {
 
   double value() const { return static_cast<double>(seen) + unseen; }
   // Rounded to a whole unit; exact in full mode (no detour over a double).
-  uint64_t Rounded() const { return seen + static_cast<uint64_t>(std::llround(unseen)); }
+  uint64_t Rounded() const { return seen + Saturated(unseen); }
   // 95 %. Equal ends when nothing was left to chance (full mode).
   Interval Interval95() const;
 

@@ -15,7 +15,9 @@ constexpr int64_t kSkewNs = 1000;
 // Ticks in `ns`, by the trace's own clock; TimeNs is the only thing a reader offers, so look for the tick rate with it.
 uint64_t TicksIn(const TraceReader& reader, uint64_t from_tsc, int64_t ns) {
   constexpr uint64_t kSpan = uint64_t{1} << 30;
-  const int64_t span_ns = reader.TimeNs(from_tsc + kSpan) - reader.TimeNs(from_tsc);
+  // Modulo 2^64: a damaged clock may leap from one end to the other.
+  const auto time = [&reader](uint64_t tsc) { return static_cast<uint64_t>(reader.TimeNs(tsc)); };
+  const auto span_ns = static_cast<int64_t>(time(from_tsc + kSpan) - time(from_tsc));
   if (span_ns <= 0) return kSpan;
   return static_cast<uint64_t>(static_cast<double>(kSpan) / static_cast<double>(span_ns) * static_cast<double>(ns));
 }
