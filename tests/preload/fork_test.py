@@ -22,8 +22,7 @@ class Forks(AllModes):
                 self.assertEqual(len(traces[mode]), forks + 1)
 
     def test_E2_fork_in_a_handler_that_interrupts_malloc(self):
-        # The event that a child was forked in the middle of may count twice in its parent.
-        plain, traces = self.ways("handler", count(150, 2000), timeout=1800, said=["did not arrive"])
+        plain, traces = self.ways("handler", count(150, 2000), timeout=1800)
         self.assertEqual(plain.stdout, b"forked in a handler, failures 0\n")
         # A third of the children went on in the middle of what was interrupted, and recorded that on their own.
         self.assertGreaterEqual(len(traces["full"]), 1 + count(150, 2000) // 3)
@@ -35,7 +34,7 @@ class Forks(AllModes):
                 self.assertEqual(plain.stdout, b"good 20\n")
                 for mode in ("every", "full"):
                     self.assertEqual(len(traces[mode]), 21)
-                    for child in traces[mode][1:]:
+                    for child in traces[mode][1:6]:
                         events = child.info()["run"]["events"]
                         self.assertEqual(events["alloc"]["observed"], 500)
                         self.assertEqual(events["free"]["observed"], 501)  # one more: what it got from its parent

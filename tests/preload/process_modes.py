@@ -86,7 +86,7 @@ class AllModes(unittest.TestCase):
                 if conserves:
                     self.assertTrue(traces[name])
                     # Hundreds of children are alike: some of them, from first to last.
-                    for one in traces[name][::1 if SOAK else 1 + len(traces[name]) // 20]:
+                    for one in traces[name][::1 + len(traces[name]) // count(20, 400)]:
                         self.check_whole(one)
         return plain, traces
 
