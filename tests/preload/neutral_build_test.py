@@ -107,6 +107,7 @@ def linker(program, package):
 
 
 JDK = next(iter(sorted(glob.glob("/usr/lib/jvm/java-17-openjdk-*/bin"))), "/usr/lib/jvm/java-17-openjdk/bin")
+GO_ALONE = {".config/go/telemetry/mode": "off\n"}  # or it leaves a process behind that writes counters
 GO_FOLDERS = (r"^\.(config|cache)(/|$)", "what go keeps for itself: a cache and counters, with times")
 # The thread that ends the process is the one of many that gets there first, and the record is named after it.
 JAVA_THREADS = (r"^(exit|_exit) .*: status (Threads|SigPnd|ShdPnd)", "a virtual machine leaves while its threads run")
@@ -150,10 +151,10 @@ WORKLOADS = {
                       {"main.rs": RUST}, says_unprofiled=b"brings its own malloc", bypassed="rustc",
                       facts_unlike=((r"^main (collect2|.*lld): environment", "the folder of the linker's inputs"),)),
     "go": Workload(["sh", "-c", "cd m; gofmt -d main.go; go env GOOS; go list -f '{{.Name}} {{len .Imports}}' . ; "
-                    "go vet x"], {"go": "golang-go"}, {"m/main.go": GO, "m/go.mod": "module neutral\n"}, status=1,
-                   says=b"main 1", files_unlike=(GO_FOLDERS,)),
-    "go_itself": Workload(["go", "env", "GOOS"], {"go": "golang-go"}, says=b"linux", files_unlike=(GO_FOLDERS,),
-                          says_unprofiled=b"static"),
+                    "go vet x"], {"go": "golang-go"}, {"m/main.go": GO, "m/go.mod": "module neutral\n", **GO_ALONE},
+                   status=1, says=b"main 1", files_unlike=(GO_FOLDERS,)),
+    "go_itself": Workload(["go", "env", "GOOS"], {"go": "golang-go"}, GO_ALONE, says=b"linux",
+                          files_unlike=(GO_FOLDERS,), says_unprofiled=b"static"),
     "javac_and_java": Workload(
         # A thread of the machine's own reads files of the control group now and then, unless told not to.
         ["sh", "-c", f"{JDK}/javac -J-XX:-UsePerfData -J-XX:-UseContainerSupport Main.java && "

@@ -4,6 +4,7 @@ Each server is started plain, sampled and complete, in the same folder, and aske
 process of it is looked at from outside: threads, signal masks and actions, descriptors, children, user. Sockets are
 files in the folder, so that nothing listens on a port. Must not: leave a process behind, or need a network.
 """
+import contextlib
 import os
 import re
 import shutil
@@ -58,7 +59,7 @@ def facts_of_tree(pid, name=lambda pid: Path(f"/proc/{pid}/comm").read_text().st
             pids += below
             below = [child for parent in below for child in children_of(parent)]
         return sorted((name(each), facts_of(each)) for each in pids)
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last is what an ending one's folder says
         return None
 
 
@@ -93,8 +94,9 @@ class Server:
 
     def kill(self):
         if self.process.poll() is None:
-            for pid in [pid for pid in children_of(self.process.pid)] + [self.process.pid]:
-                os.kill(pid, signal.SIGKILL)
+            for pid in children_of(self.process.pid) + [self.process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait()
         self.output.close()
 
