@@ -56,6 +56,17 @@ class Storm(unittest.TestCase):
                     self.assertGreater(run["events"]["alloc"]["recorded"], 50000)
 
 
+    def test_F_13_threads_that_come_and_go(self):
+        """Signals from the first instruction of a thread to its last; its slot and chunks go to the next one."""
+        for name in ("every", "full"):
+            with self.subTest(mode=name):
+                calls, _, run = self.check_books(name, SIGNALS // 2, "threads")
+                if name == "full":
+                    for kind in KINDS:  # and what creating threads takes
+                        self.assertGreaterEqual(run["events"][kind]["observed"], calls[kind])
+                    self.assertEqual(sum(counts["dropped"] for counts in run["events"].values()), 0)
+
+
 class Jumps(unittest.TestCase):
     """Out of a fault inside free() or realloc(), or out of a handler; then on, deeper in the stack than before."""
 

@@ -53,6 +53,33 @@ TEST_F(StackReaderTest, WhatCannotBeReadIsNotInTheInterval) {
   EXPECT_EQ(reader_.moves(), 3u);
 }
 
+// A stack that was given back must not stay in the interval because another one lies next to it.
+TEST_F(StackReaderTest, WhatIsGoneIsNotGrownOnto) {
+  EXPECT_EQ(Read(40), 1040u);
+  EXPECT_EQ(reader_.moves(), 1u);
+  ASSERT_EQ(mprotect(memory_ + 40 * kPage, kPage, PROT_NONE), 0);
+  EXPECT_EQ(Read(39), 1039u);
+  EXPECT_EQ(reader_.moves(), 2u) << "the interval moves instead of growing";
+  EXPECT_EQ(reader_.length(), kPage);
+  EXPECT_EQ(Read(40), 0u);
+}
+
+TEST_F(StackReaderTest, WhatIsForgottenIsAskedForAgain) {
+  EXPECT_EQ(Read(40), 1040u);
+  EXPECT_EQ(Read(44), 1044u);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(memory_);
+  reader_.ForgetFrom(StackReader::PagesEnd(begin + 41 * kPage + 8));
+  EXPECT_EQ(reader_.low(), begin + 40 * kPage);
+  EXPECT_EQ(reader_.length(), 2 * kPage);
+  reader_.ForgetFrom(begin + 50 * kPage);
+  reader_.ForgetFrom(begin + 30 * kPage);
+  EXPECT_EQ(reader_.length(), 2 * kPage) << "neither end is inside";
+  ASSERT_EQ(mprotect(memory_ + 43 * kPage, kPage, PROT_NONE), 0);
+  EXPECT_EQ(Read(43), 0u);
+  EXPECT_EQ(Read(42), 1042u);
+  EXPECT_EQ(reader_.moves(), 1u) << "growth is no move";
+}
+
 TEST_F(StackReaderTest, MisalignedAndLowAddressesAreRefused) {
   uintptr_t value;
   EXPECT_FALSE(reader_.Read(reinterpret_cast<uintptr_t>(memory_) + 4, &value));

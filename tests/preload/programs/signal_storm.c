@@ -1,10 +1,11 @@
 // Threads that allocate while signals rain on them, for signals_test.py:
-//   signal_storm SIGNALS [altstack]
+//   signal_storm SIGNALS [altstack|threads]
 // Three threads call malloc, realloc and free until SIGNALS have come, each interrupted 10,000 times a second by a
 // timer of its own. The handler allocates too, but only where it may: nothing of an allocator is signal-safe, so it
 // looks at what it has interrupted, and allocates in the program's own code and inside of libtidemark.so (which is in
 // the middle of recording then, and has not called the heap). Prints how often each function was called, by threads and
-// handlers, and how often errno was changed.
+// handlers, and how often errno was changed. With `threads`, threads of a few hundred calls come and go instead, and
+// one timer's signals hit whichever runs, from its first instruction to its last.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <link.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -37,7 +39,7 @@ static int find_code(struct dl_phdr_info* info, size_t size, void* unused) {
 
 static atomic_long mallocs, reallocs, frees, inside_library, handled, errno_changed;
 static long signals;
-static int on_alternate_stack;
+static int on_alternate_stack, short_threads;
 
 static void on_signal(int number, siginfo_t* info, void* context) {
   (void)number, (void)info;
@@ -60,17 +62,20 @@ static void* work(void* unused) {
     stack.ss_sp = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sigaltstack(&stack, NULL);
   }
-  timer_t timer;
+  timer_t timer = NULL;
   struct sigevent event;
   memset(&event, 0, sizeof event);
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = SIGUSR1;
   event._sigev_un._tid = (int)syscall(SYS_gettid);
   const struct itimerspec often = {{0, 100000}, {0, 100000}};
-  if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &often, NULL) != 0) exit(1);
+  if (!short_threads &&
+      (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &often, NULL) != 0)) {
+    exit(1);
+  }
   long rounds = 0;
   errno = 77;
-  for (; handled < signals; rounds++) {
+  for (; handled < signals && (!short_threads || rounds < 300); rounds++) {
     char* volatile block = malloc(16 + (size_t)rounds % 700);
     block[0] = 1;
     block = realloc(block, 32 + (size_t)rounds % 1900);
@@ -81,7 +86,7 @@ static void* work(void* unused) {
       errno = 77;
     }
   }
-  timer_delete(timer);
+  if (!short_threads) timer_delete(timer);
   mallocs += rounds;
   reallocs += rounds;
   frees += rounds;
@@ -91,16 +96,25 @@ static void* work(void* unused) {
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
   signals = atol(argv[1]);
-  on_alternate_stack = argc > 2;
+  on_alternate_stack = argc > 2 && strcmp(argv[2], "altstack") == 0;
+  short_threads = argc > 2 && strcmp(argv[2], "threads") == 0;
   dl_iterate_phdr(find_code, NULL);
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_RESTART | (on_alternate_stack ? SA_ONSTACK : 0);
   sigaction(SIGUSR1, &action, NULL);
-  pthread_t threads[THREADS];
-  for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, work, NULL);
-  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+  sigaction(SIGALRM, &action, NULL);
+  const struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
+  if (short_threads) setitimer(ITIMER_REAL, &often, NULL);
+  do {
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+      if (pthread_create(&threads[i], NULL, work, NULL) != 0) return 1;
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+  } while (handled < signals);
+  setitimer(ITIMER_REAL, &never, NULL);
   char text[200];
   const int length = snprintf(text, sizeof text, "alloc %ld realloc %ld free %ld\nhandled %ld inside %ld errno %ld\n",
                               mallocs, reallocs, frees, handled, inside_library, errno_changed);
