@@ -191,12 +191,17 @@ void SessionServer::Accept() {
   while (listener_.valid() && connections_.size() < kMaxConnections) {
     OwnedFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) return;
-    // The name is no secret: a stranger's connections must not keep others waiting.
+    // The name is no secret: strangers' connections must not keep others waiting.
+    constexpr ptrdiff_t kMaxStrangers = 16;
     const std::optional<ucred> peer = PeerOf(fd.get());
-    if (peer && peer->uid != 0 && peer->uid != geteuid() && !admit_(peer->pid, peer->uid))
+    const bool is_stranger = peer && peer->uid != 0 && peer->uid != geteuid();
+    if (is_stranger && std::count_if(connections_.begin(), connections_.end(),
+                                     [](const Connection& c) { return c.is_stranger; }) >= kMaxStrangers) {
       Refuse(fd.get());
-    else
-      Adopt(std::move(fd));
+      continue;
+    }
+    Adopt(std::move(fd));
+    connections_.back().is_stranger = is_stranger;
   }
 }
 

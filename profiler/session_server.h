@@ -113,6 +113,7 @@ class SessionServer {
   struct Connection {
     OwnedFd fd;
     uint64_t since_us = 0;
+    bool is_stranger = false;  // another user's, who is not root
   };
   void Accept();
   void Refuse(int fd);

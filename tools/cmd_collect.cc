@@ -3,6 +3,7 @@
 //
 // Must not: hold anything of the host open (descriptors, terminal, process group), say anything anywhere.
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,9 +31,10 @@ Result<ExitStatus> RunCollect(const CollectOptions& given) {
     return Error{ExitStatus::kUsage, "collect is started by libtidemark.so, with --socket-fd, --session and --options"};
   }
   // A trace that cannot be written is not worth a recording. Without an answer the library says that it does not
-  // record.
-  const std::string output = parsed.out;
-  const Result<bool> usable = output.find("%p") == std::string::npos ? CheckOutput(output) : CheckDirectory(output);
+  // record. Files and links of that name are gone round; what is neither (a pipe, a device) was meant otherwise.
+  struct stat there {};
+  const bool is_special = lstat(parsed.out, &there) == 0 && !S_ISREG(there.st_mode) && !S_ISLNK(there.st_mode);
+  const Result<bool> usable = is_special ? CheckOutput(parsed.out) : CheckDirectory(parsed.out);
   DetachForCollecting({given.socket_fd});
   if (!usable) return usable.error();
   CollectorOptions options;
