@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,12 @@ BUILD = Path(os.environ.get("TIDEMARK_BUILD_DIR", ROOT / "build"))
 TOOL = BUILD / "tools" / "tidemark"
 LIBRARY = BUILD / "interpose" / "libtidemark.so"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+# Programs under test start with the signals of a terminal as a terminal leaves them, also where the tests run in the
+# background or under nohup, which ignore some.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="tidemark-test-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
