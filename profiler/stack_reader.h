@@ -5,8 +5,8 @@
 // outside of it asks the kernel once per page. The interval grows with the stack and moves when the stack is switched.
 //
 // What was readable may be unmapped: not the stack that the thread stands on, but what lies above its root, where a
-// walk got to because nothing told it to stop. So whoever knows where the root is cuts the interval off there, and the
-// interval grows only while its old pages are still there.
+// walk got to because nothing told it to stop. So whoever knows where the root is cuts the interval off there, at the
+// end of each walk, and the interval grows only while its old pages are still there: asked once a walk.
 //
 // Context: one thread, signal-safe, no allocation; one system call per new page.
 #pragma once
@@ -42,6 +42,8 @@ class StackReader {
   void ForgetFrom(uintptr_t end) {
     if (end - low_ < length_) length_ = end - low_;
   }
+  // Time has passed since the last walk.
+  void StartWalk() { low_is_there_ = false; }
   // The end of the last page that has a byte below `address`.
   static uintptr_t PagesEnd(uintptr_t address) { return (address + kPage - 1) & ~(kPage - 1); }
 
@@ -59,6 +61,7 @@ class StackReader {
       if (!GrowTo(page)) {
         low_ = page;
         length_ = kPage;
+        low_is_there_ = true;
         moves_++;
       }
     }
@@ -67,7 +70,8 @@ class StackReader {
   }
 
   bool GrowTo(uintptr_t page) {
-    if (length_ == 0 || !os::IsReadable(low_)) return false;  // another stack's, and gone
+    if (length_ == 0 || (!low_is_there_ && !os::IsReadable(low_))) return false;  // another stack's, and gone
+    low_is_there_ = true;
     const uintptr_t end = low_ + length_;
     if (page >= end && page - end < kReach) {
       for (uintptr_t between = end; between < page; between += kPage) {
@@ -89,6 +93,7 @@ class StackReader {
 
   uintptr_t low_ = 0, length_ = 0;  // every page of [low_, low_ + length_) was readable when asked
   uint32_t moves_ = 0;
+  bool low_is_there_ = false;  // the lowest page was asked for in this walk
 };
 
 // Reads through a StackReader and remembers what it read: a step that is no more than a function of these words need

@@ -497,6 +497,7 @@ uint32_t TakeStack(ThreadState* thread, const UnwindStart& start) {
       GrowKnownNodes(&frames);
     }
   }
+  thread->stack.StartWalk();
   const uint32_t node = Walker(thread, start).Run();
 #ifdef TIDEMARK_CHECK_UNWIND
   CheckUnwind(thread, start, node);

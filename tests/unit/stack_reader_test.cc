@@ -57,6 +57,7 @@ TEST_F(StackReaderTest, WhatCannotBeReadIsNotInTheInterval) {
 TEST_F(StackReaderTest, WhatIsGoneIsNotGrownOnto) {
   EXPECT_EQ(Read(40), 1040u);
   EXPECT_EQ(reader_.moves(), 1u);
+  reader_.StartWalk();
   ASSERT_EQ(mprotect(memory_ + 40 * kPage, kPage, PROT_NONE), 0);
   EXPECT_EQ(Read(39), 1039u);
   EXPECT_EQ(reader_.moves(), 2u) << "the interval moves instead of growing";
