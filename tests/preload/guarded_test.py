@@ -53,7 +53,8 @@ class Guarded(unittest.TestCase):
             one, trace = self.expect(what, "overflow", access, 112, released=False)
             self.assertEqual(one["stack"][0]["function"], "use_it")
             self.assertEqual(one["stack"][1]["function"], "main")
-            self.assertIn(f"overflow: {access} right behind the end of a block of 112 bytes", trace.tool("report", trace.path))
+            self.assertIn(f"overflow: {access} right behind the end of a block of 112 bytes",
+                          trace.tool("report", trace.path))
 
     def test_underflow(self):
         for what, access in (("underflow", "write"), ("underflow-read", "read")):
@@ -167,9 +168,10 @@ class Guarded(unittest.TestCase):
                         ["git", "--version"]):
             path = SCRATCH / "guarded-clean.tmk"
             plain = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120)
-            done = subprocess.run([TOOL, "record", "-q", "-o", path, "--sample-bytes", "16", "--guard", "1", "--", *command],
-                                  capture_output=True, text=True, env=clean_environment(), timeout=120)
-            self.assertEqual((done.returncode, done.stdout, done.stderr), (plain.returncode, plain.stdout, plain.stderr))
+            done = subprocess.run([TOOL, "record", "-q", "-o", path, "--sample-bytes", "16", "--guard", "1", "--",
+                                   *command], capture_output=True, text=True, env=clean_environment(), timeout=120)
+            self.assertEqual((done.returncode, done.stdout, done.stderr),
+                             (plain.returncode, plain.stdout, plain.stderr))
             trace = Trace(path)
             self.assertEqual(self.errors(trace), [], command)
             # gawk has a handler of its own: it looks after its stack.
