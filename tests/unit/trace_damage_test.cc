@@ -259,7 +259,7 @@ TEST(Refusal, EachKindOfUnreadableFileHasItsSentence) {
   EXPECT_NE(Read(std::string(1000, 'x')).error.find("is not a tidemark trace"), std::string::npos);
   EXPECT_NE(Read(FileStart()).error.find("holds no whole section"), std::string::npos);
   for (uint16_t major : {uint16_t{1}, uint16_t{3}}) {
-    const std::string sentence = "format version " + std::to_string(major) + ".0";
+    const std::string sentence = "format version " + std::to_string(major) + "." + std::to_string(kTraceMinor);
     EXPECT_NE(Read(FileStart(major)).error.find(sentence), std::string::npos);
     EXPECT_NE(Read(FileStart(major) + MakeSection(SectionType::kInfo, 0, "{}")).error.find(sentence),
               std::string::npos);
@@ -389,7 +389,7 @@ TEST(MadeUp, AnEventsSectionEndsWhereItContradictsItself) {
       // An unknown Api value reads as malloc.
       {table(1, {{op, alloc}, {size, "\x08"}, {node, zero}, {api, "\x0f"}}), 1, false},
       // A kind of a later version is passed over.
-      {table(2, {{op, "\x07\x08"}, {size, "\x08"}, {node, zero}, {50, "new"}}), 1, false},
+      {table(2, {{op, "\x06\x08"}, {size, "\x08"}, {node, zero}, {50, "new"}}), 1, false},
   };
   for (const Case& c : cases) {
     const Reading reading = ReadOne(SectionType::kEvents, c.payload, 1);

@@ -65,10 +65,10 @@ int main(int argc, char** argv) {
     const char* name;
     int resource;
   } limits[] = {{"as", RLIMIT_AS},           {"nproc", RLIMIT_NPROC},
-                {"nofile", RLIMIT_NOFILE},   {"data", RLIMIT_DATA},
-                {"stack", RLIMIT_STACK},     {"cpu", RLIMIT_CPU},
-                {"fsize", RLIMIT_FSIZE},     {"core", RLIMIT_CORE},
-                {"memlock", RLIMIT_MEMLOCK}, {"sigpending", RLIMIT_SIGPENDING}};
+                {"nofile", RLIMIT_NOFILE},   {"stack", RLIMIT_STACK},
+                {"cpu", RLIMIT_CPU},         {"fsize", RLIMIT_FSIZE},
+                {"core", RLIMIT_CORE},       {"memlock", RLIMIT_MEMLOCK},
+                {"sigpending", RLIMIT_SIGPENDING}};
   const char* name = argv[1];
   const long value = atol(argv[2]);
   signal(SIGXFSZ, SIG_IGN);
@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
   if (strcmp(name, "mlockall") == 0) printf("mlockall %d\n", mlockall((int)value) == 0 ? 0 : errno);
   fflush(stdout);
   churn((void*)1);
-  if (strcmp(name, "exhaust") == 0 || strcmp(name, "data") == 0) exhaust();
+  if (strcmp(name, "exhaust") == 0) exhaust();
   if (strcmp(name, "cpu") == 0) {
     for (;;) churn((void*)2);  // until SIGXCPU
   }
