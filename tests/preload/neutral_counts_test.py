@@ -74,6 +74,10 @@ def padded(library, length):
     """The same file by a path of the given length."""
     return str(library.parent) + "/" * (1 + length - len(str(library))) + library.name
 
+# pymalloc knows its arenas by a radix tree of addresses, whose lowest nodes have 2^14 words: one or two of them, as the
+# kernel places the arenas.
+NODE_BYTES = {"python3": 8 << 14}
+
 
 class EqualsCounter(unittest.TestCase):
     maxDiff = None
@@ -97,28 +101,44 @@ class EqualsCounter(unittest.TestCase):
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=folder, env=environment, timeout=300)
         return traces, (done.returncode, done.stdout, done.stderr)
 
-    def check(self, command, package, stdin):
+    def assert_equal_counts(self, one, other, node_bytes, what):
+        """Equal, or one of both has a node more of a table that the program keeps of its address space."""
+        allocs, frees, reallocs, size = one
+        nodes = [(allocs + k, frees, reallocs, size + k * node_bytes) for k in (-1, 0, 1)]
+        if node_bytes == 0 or other not in nodes:
+            self.assertEqual(one, other, what)
+
+    def check(self, command, package, stdin, node_bytes=0):
         why = missing({str(command[0]): package})
         if why:
             self.skipTest(why)
         self.base = Path(tempfile.mkdtemp(dir=SCRATCH))
         self.counter = compile_program("neutral_counter.c", "-shared", "-fPIC", "-Wl,-z,initfirst")
+        # What a program does may hang on where the kernel puts things: a difference has to be there three times.
+        for attempt in range(3):
+            try:
+                return self.compare(command, stdin, node_bytes)
+            except AssertionError:
+                if attempt == 2:
+                    raise
+
+    def compare(self, command, stdin, node_bytes):
         runs = [self.run_with(self.counter, command, stdin) for _ in range(2)]
         counts = [counted(traces) for traces, _ in runs]
-        self.assertEqual(counts[0], counts[1], "two counted runs differ")
+        self.assert_equal_counts(counts[0], counts[1], node_bytes, "two counted runs differ")
         self.assertGreater(counts[0][0], 0)
         traces, result = self.run_with(LIBRARY, command, stdin)
         self.assertEqual(result, runs[0][1])
         check_traces(self, traces, "full")
-        self.assertEqual(observed(traces), counts[0])
-
+        self.assert_equal_counts(observed(traces), counts[0], node_bytes, "tidemark and the counter differ")
 
     def test_every_entry_point(self):
         self.check([compile_program("every_entry_point.c")], "", b"")
 
 
 def add(name, command, package, stdin):
-    setattr(EqualsCounter, f"test_{name}", lambda self: self.check(command, package, stdin))
+    node_bytes = NODE_BYTES.get(name, 0)
+    setattr(EqualsCounter, f"test_{name}", lambda self: self.check(command, package, stdin, node_bytes))
 
 
 for name_, row_ in PROGRAMS.items():
