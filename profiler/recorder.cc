@@ -156,7 +156,7 @@ bool IsNested(uintptr_t busy_sp, uintptr_t sp) {
 void Count(std::atomic<uint64_t>& shared, uint64_t* own) { shared.store(++*own, std::memory_order_relaxed); }
 
 bool Reserve(ThreadState* thread, uint32_t words) {
-  if (thread->cursor + words <= thread->limit) [[likely]]  // both null: no chunk
+  if (HasRoom(thread, words)) [[likely]]
     return true;
   return !ForkedAway() && NextChunk(thread);
 }

@@ -40,9 +40,12 @@ void ForgetCollector();
 bool CollectorMayReturn();
 // Takes a new chunk. False: none to be had; nothing was counted.
 bool NextChunk(ThreadState* thread);
+inline bool HasRoom(const ThreadState* thread, uint32_t words) {
+  return thread->cursor + words <= thread->limit;  // both null: no chunk
+}
 // Makes room for `words` words in the thread's chunk. False: none to be had; nothing was counted.
 inline bool ReserveWords(ThreadState* thread, uint32_t words) {
-  if (thread->cursor + words <= thread->limit) [[likely]]  // both null: no chunk
+  if (HasRoom(thread, words)) [[likely]]
     return true;
   return NextChunk(thread);
 }

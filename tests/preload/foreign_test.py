@@ -98,19 +98,19 @@ class LinkedAllocators(SameAnswers):
         plain, _ = self.compare(program)
         self.assertEqual((plain.returncode, plain.stdout), (0, b"extensions 500\n"), plain.stderr)
 
-    @unittest.skipUnless(JEMALLOC.exists(), "libjemalloc2 is not installed")
-    def test_C6_program_linked_to_jemalloc(self):
-        program = compile_program("foreign_churn.c", "-pthread", "-Wl,--no-as-needed", str(JEMALLOC),
-                                  output=SCRATCH / "churn-jemalloc")
+    def check_program_linked_to(self, library, name):
+        program = compile_program("foreign_churn.c", "-pthread", "-Wl,--no-as-needed", str(library),
+                                  output=SCRATCH / f"churn-{name}")
         plain, _ = self.compare(program, shared("foreign_plugin.c"))
         self.assertEqual((plain.returncode, plain.stdout), (0, b"traded plainly\nall as it should be\n"), plain.stderr)
 
+    @unittest.skipUnless(JEMALLOC.exists(), "libjemalloc2 is not installed")
+    def test_C6_program_linked_to_jemalloc(self):
+        self.check_program_linked_to(JEMALLOC, "jemalloc")
+
     @unittest.skipUnless(TCMALLOC_MINIMAL.exists(), "libtcmalloc-minimal4 is not installed")
     def test_C6_program_linked_to_tcmalloc(self):
-        program = compile_program("foreign_churn.c", "-pthread", "-Wl,--no-as-needed", str(TCMALLOC_MINIMAL),
-                                  output=SCRATCH / "churn-tcmalloc")
-        plain, _ = self.compare(program, shared("foreign_plugin.c"))
-        self.assertEqual((plain.returncode, plain.stdout), (0, b"traded plainly\nall as it should be\n"), plain.stderr)
+        self.check_program_linked_to(TCMALLOC_MINIMAL, "tcmalloc")
 
 
 class OwnMalloc(SameAnswers):

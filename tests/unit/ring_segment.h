@@ -16,6 +16,7 @@
 #include "profiler/ring_reader.h"
 #include "profiler/ring_writer.h"
 #include "profiler/session_server.h"
+#include "profiler/unwind.h"
 #include "tests/unit/collected_events.h"
 
 namespace tidemark {
@@ -95,5 +96,13 @@ class RingSegment {
   Received received_;
   uint64_t now_us_ = 0;
 };
+
+// Where a hook that is called here would begin to unwind.
+__attribute__((always_inline)) inline UnwindStart Here() {
+  UnwindStart here;
+  __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2"
+                   : "=r"(here.ip), "=r"(here.sp), "=r"(here.bp));
+  return here;
+}
 
 }  // namespace tidemark

@@ -35,13 +35,6 @@ constexpr uint32_t kThreadsPerLane = 40, kEventsPerThread = 4000;
 #endif
 constexpr uint32_t kLanes = 5;  // threads that are alive at a time
 
-__attribute__((always_inline)) inline UnwindStart Here() {
-  UnwindStart here;
-  __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2"
-                   : "=r"(here.ip), "=r"(here.sp), "=r"(here.bp));
-  return here;
-}
-
 // What one thread asked for, and what it was given for that.
 struct Emitted {
   uint64_t calls[kKindCount] = {};

@@ -201,13 +201,6 @@ TEST(Ring, ThreadsAreNamedAndLongPausesStamped) {
 
 // ---- The recorder on top: threads with stacks of their own, a ring that is too small, and the books at the end.
 
-__attribute__((always_inline)) inline UnwindStart Here() {
-  UnwindStart here;
-  __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2"
-                   : "=r"(here.ip), "=r"(here.sp), "=r"(here.bp));
-  return here;
-}
-
 struct Emitted {
   uint64_t calls[kKindCount] = {};
   std::vector<uint64_t> addresses;  // of allocations, in order
