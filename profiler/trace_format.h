@@ -13,7 +13,7 @@ namespace tidemark {
 
 inline constexpr char kTraceMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
 inline constexpr uint16_t kTraceMajor = 2;  // readers refuse another major
-inline constexpr uint16_t kTraceMinor = 1;  // readers accept any minor and skip section types they do not know
+inline constexpr uint16_t kTraceMinor = 2;  // readers accept any minor and skip section types they do not know
 
 struct FileHeader {
   char magic[8];
@@ -35,6 +35,7 @@ enum class SectionType : uint16_t {
   kMemory = 7,   // RSS and smaps samples
   kEnd = 8,      // JSON: exit status, counters of observed / recorded / dropped
   kIndex = 9,    // offsets of all sections; last one; may be missing
+  kLeaks = 10,   // part of one leak check's verdict; since 2.2
 };
 
 enum class Encoding : uint16_t { kRaw = 0, kZstd = 1 };
@@ -102,6 +103,54 @@ enum class MemoryColumn : uint32_t {  // all zd; all but the first optional
   kShmem = 6,
   kSwap = 7,
   kVirtualSize = 8,
+};
+
+enum class LeakColumn : uint32_t {
+  // Of the section, all v: number of the check (1, 2 ... in the trace), part (0, 1 ...), 1 in its last part, trigger,
+  // method, outcome, flags, tsc, pause in us, scan in us, threads, threads that were not stopped, bytes of the roots,
+  // live blocks, live bytes.
+  kCheck = 1,
+  kClass = 2,    // 1 byte: LeakClass (reachability.h)
+  kRoot = 3,     // 1 byte: RootKind (reachability.h)
+  kNode = 4,     // zd  the stack that obtained it; 0: not known
+  kBlocks = 5,   // v
+  kBytes = 6,    // v   as requested
+  kAddress = 7,  // zd  / 16; 0: the row stands for several blocks
+  kLeader = 8,   // z   (the leader's address - the own one) / 16
+  kFlags = 9,    // v   LeakRowFlags; optional
+};
+
+// What made the process look.
+enum class LeakTrigger : uint32_t {
+  kExitBefore = 1,      // exit or return from main, before destructors
+  kExitAfter = 2,       // the same, after them
+  kUnderscoreExit = 3,  // _exit, _Exit
+  kQuickExit = 4,
+  kAbort = 5,
+  kExec = 6,
+  kSignal = 7,
+  kOnDemand = 8,  // tidemark leaks --pid
+  kApi = 9,
+};
+// kInPlace: the process waited; kSnapshot: a copy of it looked; kConcurrent: nobody waited, several looks agree.
+enum class LeakMethod : uint32_t { kInPlace = 1, kSnapshot = 2, kConcurrent = 3 };
+// kNoMemory: for the marks; kNoMaps: /proc/self/maps could not be read; kUnfinished: who looked died in the middle.
+enum class LeakOutcome : uint32_t {
+  kDone = 0,
+  kNoMemory = 1,
+  kTimedOut = 2,
+  kNoMaps = 3,
+  kNoSnapshot = 4,
+  kUnfinished = 5,
+};
+enum LeakFlags : uint32_t {
+  kLeaksThreadsRan = 1,     // some threads could not be stopped: what only their stacks hold is possibly lost
+  kLeaksOwnMemory = 2,      // memory of ours may have been among the roots
+  kLeaksBlocksMissing = 4,  // not every live block was known
+};
+enum LeakRowFlags : uint32_t {
+  kLeakInherited = 1,  // from the process that forked this one
+  kLeakHeapSize = 2,   // the size is the heap's, not the requested one
 };
 
 enum class IndexColumn : uint32_t { kType = 1, kOffset = 2, kSubject = 3 };  // v, zd, v

@@ -51,6 +51,12 @@ class TableColumns {
     payload_->AddColumn(id, column_);
   }
   template <typename Id, typename Rows, typename Field>
+  void Bytes(Id id, const Rows& rows, Field field) {
+    Start();
+    for (const auto& row : rows) column_.PutByte(field(row));
+    payload_->AddColumn(id, column_);
+  }
+  template <typename Id, typename Rows, typename Field>
   void Text(Id id, const Rows& rows, Field field) {
     Start();
     for (const auto& row : rows) column_.PutText(std::string_view(field(row)).substr(0, kMaxTextBytes));
@@ -229,6 +235,37 @@ class TraceWriter::Impl {
     file->Append(SectionType::kEvents, header.thread_serial, payload);
   }
 
+  // A part that cannot be written is missing, and its number with it: a reader takes the check for incomplete.
+  void WriteLeaks(const TraceLeakCheck& check, std::span<const TraceLeakRow> rows, bool last) {
+    if (check.number != leak_check) leak_parts = 0;
+    leak_check = check.number;
+    const uint32_t part = leak_parts++;
+    if (!FlushBeforeEvents()) return file->CountLost();
+    TableColumns table(&payload, rows.size());
+    ColumnBuilder header;
+    header.Reserve(15);
+    for (const uint64_t value :
+         {uint64_t{check.number}, uint64_t{part}, uint64_t{last}, uint64_t{static_cast<uint32_t>(check.trigger)},
+          uint64_t{static_cast<uint32_t>(check.method)}, uint64_t{static_cast<uint32_t>(check.outcome)},
+          uint64_t{check.flags}, check.tsc, check.pause_us, check.scan_us, uint64_t{check.threads},
+          uint64_t{check.threads_not_stopped}, check.root_bytes, check.live_blocks, check.live_bytes}) {
+      header.Put(value);
+    }
+    payload.AddColumn(LeakColumn::kCheck, header);
+    table.Bytes(LeakColumn::kClass, rows, [](const TraceLeakRow& r) { return r.leak_class; });
+    table.Bytes(LeakColumn::kRoot, rows, [](const TraceLeakRow& r) { return r.root; });
+    table.Delta(LeakColumn::kNode, rows, [](const TraceLeakRow& r) { return r.node; });
+    table.Plain(LeakColumn::kBlocks, rows, [](const TraceLeakRow& r) { return r.blocks; });
+    table.Plain(LeakColumn::kBytes, rows, [](const TraceLeakRow& r) { return r.bytes; });
+    table.Delta(LeakColumn::kAddress, rows, [](const TraceLeakRow& r) { return r.address / 16; });
+    table.Plain(LeakColumn::kLeader, rows,
+                [](const TraceLeakRow& r) { return ZigZag(r.leader / 16 - r.address / 16); });
+    if (std::any_of(rows.begin(), rows.end(), [](const TraceLeakRow& r) { return r.flags != 0; })) {
+      table.Plain(LeakColumn::kFlags, rows, [](const TraceLeakRow& r) { return r.flags; });
+    }
+    file->Append(SectionType::kLeaks, 0, payload);
+  }
+
   static size_t BytesOf(const TraceModule& module) { return module.path.size() + module.build_id.size() + 64; }
 
   std::unique_ptr<SectionFile> file;
@@ -242,6 +279,7 @@ class TraceWriter::Impl {
   uint64_t clocks_written = 0;
   std::vector<TraceMemory> memory;
   uint64_t memory_written = 0;
+  uint32_t leak_check = 0, leak_parts = 0;  // the last one that rows came of, and how many parts
 };
 
 TraceWriter::TraceWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -297,6 +335,14 @@ void TraceWriter::AddMemory(TraceMemory sample) {
 }
 
 void TraceWriter::WriteEvents(const EventsHeader& header, EventEncoder* events) { impl_->WriteEvents(header, events); }
+
+void TraceWriter::AddLeaks(const TraceLeakCheck& check, std::span<const TraceLeakRow> rows, bool last) {
+  while (rows.size() > kMaxTableRows) {
+    impl_->WriteLeaks(check, rows.first(kMaxTableRows), false);
+    rows = rows.subspan(kMaxTableRows);
+  }
+  impl_->WriteLeaks(check, rows, last);
+}
 
 void TraceWriter::Flush() { impl_->FlushForGood(); }
 

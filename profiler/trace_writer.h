@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,28 @@ struct TraceMemory {  // bytes; 0 when the kernel does not tell
   uint64_t rss = 0, pss = 0, anonymous = 0, file = 0, shmem = 0, swap = 0, virtual_size = 0;
 };
 
+// One leak check, and what it found.
+struct TraceLeakCheck {
+  uint32_t number = 0;  // 1, 2 ... in the trace
+  LeakTrigger trigger = LeakTrigger::kExitBefore;
+  LeakMethod method = LeakMethod::kInPlace;
+  LeakOutcome outcome = LeakOutcome::kDone;
+  uint32_t flags = 0;  // LeakFlags
+  uint64_t tsc = 0;
+  uint64_t pause_us = 0, scan_us = 0;
+  uint32_t threads = 0, threads_not_stopped = 0;
+  uint64_t root_bytes = 0, live_blocks = 0, live_bytes = 0;
+};
+struct TraceLeakRow {
+  uint8_t leak_class = 0;  // LeakClass
+  uint8_t root = 0;        // RootKind
+  uint32_t flags = 0;      // LeakRowFlags
+  uint32_t node = 0;
+  uint64_t blocks = 1, bytes = 0;
+  uint64_t address = 0;  // 0: stands for several blocks
+  uint64_t leader = 0;   // address of the block that this one is charged to; often its own
+};
+
 class TraceWriter {
  public:
   // Creates `path`. On failure returns nullptr and sets *error to one sentence (path, what, errno text).
@@ -74,6 +97,8 @@ class TraceWriter {
   void AddMemory(TraceMemory sample);
   // One section of consecutive events of one thread, which `events` ends with; the header says whose and which.
   void WriteEvents(const EventsHeader& header, EventEncoder* events);
+  // Rows of one leak check; any number of calls. The numbers of the call with `last` count.
+  void AddLeaks(const TraceLeakCheck& check, std::span<const TraceLeakRow> rows, bool last);
   void Flush();  // writes what is buffered
   // Ends the trace: flushes, writes the kEnd and kIndex sections, closes.
   void Finish(std::string_view end_json);

@@ -24,6 +24,8 @@ std::string DescribeType(uint16_t type, uint32_t subject) {
       return "end";
     case SectionType::kIndex:
       return "index";
+    case SectionType::kLeaks:
+      return "leaks";
   }
   return "type " + std::to_string(type);
 }

@@ -174,6 +174,8 @@ bool Reader::LoadSection(size_t index, const SectionPlace& place) {
       return AppendMemory(payload, limit, &memory_);
     case SectionType::kIndex:
       return ReadIndex(payload, limit, &index_);
+    case SectionType::kLeaks:
+      return true;
   }
   return true;
 }
