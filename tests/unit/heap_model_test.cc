@@ -311,5 +311,58 @@ TEST(HeapModel, SampledNumbersAreWeightedAndVanishWhenFreed) {
   EXPECT_NEAR(model.total().Peak(model.epoch()).bytes.value(), 1000000 + 1005.0083, 0.001);
 }
 
+// Recounts what the model counts from what it tells an observer.
+struct Recount : BlockObserver {
+  uint64_t allocated = 0, live = 0, peak = 0, temporary = 0, last_tsc = 0;
+  std::map<uint32_t, uint64_t> live_of_stack, live_of_thread;
+  std::vector<std::string> marks;
+  void OnAllocate(const LiveBlock& block, bool new_peak) override {
+    allocated += block.size;
+    live += block.size;
+    live_of_stack[block.stack] += block.size;
+    live_of_thread[block.thread] += block.size;
+    EXPECT_EQ(new_peak, live >= peak);
+    if (new_peak) peak = live;
+    last_tsc = block.tsc;
+  }
+  void OnRelease(const LiveBlock& block, uint64_t tsc, bool was_temporary) override {
+    live -= block.size;
+    live_of_stack[block.stack] -= block.size;
+    live_of_thread[block.thread] -= block.size;
+    temporary += was_temporary ? 1 : 0;
+    EXPECT_GE(tsc, block.tsc);
+    last_tsc = tsc;
+  }
+  void OnMark(uint32_t thread_serial, uint64_t, const std::string& text) override {
+    marks.push_back(std::to_string(thread_serial) + text);
+  }
+};
+
+TEST(HeapModel, ObserverSeesWhatIsCounted) {
+  FakeTraceReader reader;
+  const uint32_t one = reader.Node(0, 0x1000), two = reader.Node(0, 0x2000);
+  reader.Alloc(kA, 100, one);
+  reader.Alloc(kB, 50, two, 2);
+  reader.Add(RecordKind::kMark).text = "half";
+  reader.Free(kB, 2);
+  reader.Realloc(kA, kC, 300, two);
+  reader.Alloc(kA, 10, one);
+  reader.Free(kA);
+  reader.Alloc(kC, 20, one);  // the release of the 300 bytes there was lost
+  Recount recount;
+  const HeapModel model = HeapModel::Build(reader, &recount);
+  EXPECT_EQ(recount.allocated, model.total().Allocated().bytes.seen);
+  EXPECT_EQ(recount.live, model.total().Live().bytes.seen);
+  EXPECT_EQ(recount.peak, model.total().Peak(model.epoch()).bytes.seen);
+  EXPECT_EQ(recount.temporary, model.total().Temporary().blocks.seen);
+  EXPECT_EQ(recount.marks, std::vector<std::string>{"1half"});
+  for (uint32_t i = 0; i < model.stacks().size(); ++i) {
+    EXPECT_EQ(recount.live_of_stack[i], model.stacks()[i].tally.Live().bytes.seen);
+  }
+  for (uint32_t i = 0; i < model.threads().size(); ++i) {
+    EXPECT_EQ(recount.live_of_thread[i], model.threads()[i].tally.Live().bytes.seen);
+  }
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -37,8 +37,9 @@ HeapModel::HeapModel(Mode mode, uint64_t sample_bytes, size_t node_count)
       sample_bytes_(mode == Mode::kSampled ? sample_bytes : 0),
       stack_of_node_(std::max<size_t>(node_count, 1)) {}
 
-HeapModel HeapModel::Build(TraceReader& reader) {
+HeapModel HeapModel::Build(TraceReader& reader, BlockObserver* observer) {
   HeapModel model(reader.mode(), reader.sample_bytes(), reader.nodes().size());
+  model.observer_ = observer;
   bool first = true;
   reader.ForEachEvent([&](uint32_t serial, const TraceEvent& event) {
     if (first) {
@@ -51,8 +52,9 @@ HeapModel HeapModel::Build(TraceReader& reader) {
   });
   for (const LiveBlock& block : model.live_.TakeOverlapped()) {
     ++model.oddities_.implied_releases;
-    model.Kill(block, false);
+    model.Kill(block, model.last_tsc_, false);
   }
+  model.observer_ = nullptr;
   if (!first) {
     model.first_ns_ = reader.TimeNs(model.first_tsc_);
     model.last_ns_ = reader.TimeNs(model.last_tsc_);
@@ -101,12 +103,13 @@ const SampleWeight* HeapModel::WeightOf(uint64_t charged_bytes) {
   return &weight_;
 }
 
-void HeapModel::Kill(const LiveBlock& block, bool temporary) {
+void HeapModel::Kill(const LiveBlock& block, uint64_t tsc, bool temporary) {
   const SampleWeight* weight = WeightOf(block.size);
   total_.Release(block.size, weight, temporary, epoch_);
   stacks_[block.stack].tally.Release(block.size, weight, temporary, epoch_);
   threads_[block.thread].tally.Release(block.size, weight, temporary, epoch_);
   size_buckets_[SizeBucketOf(block.size)].Release(block.size, weight, temporary, epoch_);
+  if (observer_ != nullptr) observer_->OnRelease(block, tsc, temporary);
 }
 
 void HeapModel::OnAllocate(uint32_t thread, uint64_t address, const TraceEvent& event) {
@@ -124,7 +127,7 @@ void HeapModel::OnAllocate(uint32_t thread, uint64_t address, const TraceEvent& 
   const bool ordered = threads_.size() == 1;
   if (std::optional<LiveBlock> dead = live_.Insert(block, ordered)) {
     ++oddities_.implied_releases;
-    Kill(*dead, false);
+    Kill(*dead, event.tsc, false);
   }
   const SampleWeight* weight = WeightOf(block.size);
   total_.Allocate(block.size, weight, epoch_);
@@ -132,11 +135,14 @@ void HeapModel::OnAllocate(uint32_t thread, uint64_t address, const TraceEvent& 
   threads_[thread].tally.Allocate(block.size, weight, epoch_);
   size_buckets_[SizeBucketOf(block.size)].Allocate(block.size, weight, epoch_);
   // ">=": the last moment at which the peak is reached is the peak, as in DHAT.
-  if (const double live = total_.live_value(); live >= peak_value_) {
+  const double live = total_.live_value();
+  const bool new_peak = live >= peak_value_;
+  if (new_peak) {
     peak_value_ = live;
     peak_tsc_ = event.tsc;
     ++epoch_;
   }
+  if (observer_ != nullptr) observer_->OnAllocate(block, new_peak);
   thread_states_[thread].last_allocated = address;
 }
 
@@ -161,13 +167,13 @@ void HeapModel::OnRelease(uint32_t thread, uint64_t address, uint64_t tsc, bool 
   const LiveSet::Released released = live_.Release(address, tsc);
   if (released.implied) {
     ++oddities_.implied_releases;
-    Kill(*released.implied, false);
+    Kill(*released.implied, tsc, false);
   }
   if (!released.block) {
     ++oddities_.unknown_releases;
     return;
   }
-  Kill(*released.block, thread_states_[thread].last_allocated == address);
+  Kill(*released.block, tsc, thread_states_[thread].last_allocated == address);
   if (is_realloc) CountRealloc(released.block->size, ChargedBytes(new_size), new_address != address);
 }
 
@@ -213,6 +219,7 @@ void HeapModel::OnEvent(uint32_t serial, const TraceEvent& event) {
       return OnHeapError(serial, event, true);
     case RecordKind::kMark:
       ++events_.marks;
+      if (observer_ != nullptr) observer_->OnMark(serial, event.tsc, event.text);
       return;
     default:
       return;

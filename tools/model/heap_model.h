@@ -71,10 +71,25 @@ struct HeapErrorUse {
   uint64_t count = 0;
 };
 
+// Sees every block come and go in the very order in which the model counts it: for what needs more than the model's
+// sums, such as when something happened. The model is up to date when it calls. Blocks alive at the end are never
+// released. Must not: keep what it is given by reference.
+class BlockObserver {
+ public:
+  virtual ~BlockObserver() = default;
+  // `block.stack` and `block.thread` are indices of stacks() and threads(). `new_peak`: more is live than ever before,
+  // or as much; the last such call is the process's peak.
+  virtual void OnAllocate(const LiveBlock& block, bool new_peak) = 0;
+  // `tsc`: of the event that told; `temporary` as in docs/metrics.md.
+  virtual void OnRelease(const LiveBlock& block, uint64_t tsc, bool temporary) = 0;
+  virtual void OnMark(uint32_t thread_serial, uint64_t tsc, const std::string& text) = 0;
+};
+
 class HeapModel {
  public:
   static constexpr size_t kMaxHeapErrors = 1000;  // different ones that are kept
-  static HeapModel Build(TraceReader& reader);
+  // `observer` may be null.
+  static HeapModel Build(TraceReader& reader, BlockObserver* observer = nullptr);
 
   Mode mode() const { return mode_; }
   bool sampled() const { return mode_ == Mode::kSampled; }
@@ -108,13 +123,14 @@ class HeapModel {
                  uint64_t new_address);
   void CountRealloc(uint64_t old_size, uint64_t new_size, bool moved);
   void OnHeapError(uint32_t serial, const TraceEvent& event, bool guarded);
-  void Kill(const LiveBlock& block, bool temporary);
+  void Kill(const LiveBlock& block, uint64_t tsc, bool temporary);
   uint32_t ThreadIndex(uint32_t serial);
   uint32_t StackIndex(uint32_t node);
   const SampleWeight* WeightOf(uint64_t charged_bytes);
 
   Mode mode_;
   uint64_t sample_bytes_;
+  BlockObserver* observer_ = nullptr;
   LiveSet live_;
   Tally total_;
   uint64_t epoch_ = 0;
