@@ -48,6 +48,7 @@ class Reader : public TraceReader {
   const std::vector<TraceThread>& threads() const override { return threads_; }
   const std::vector<TraceMemory>& memory() const override { return memory_; }
   const std::vector<TraceStackNode>& nodes() const override { return stacks_.nodes; }
+  const std::vector<TraceLeaks>& leak_checks() const override { return leak_checks_; }
   const std::vector<std::string>& problems() const override { return problems_.sentences(); }
   uint64_t file_bytes() const override { return source_->size(); }
   int64_t TimeNs(uint64_t tsc) const override { return clock_.TimeNs(tsc); }
@@ -66,6 +67,7 @@ class Reader : public TraceReader {
   void ReportDamage();
   void ReportEnd();
   void ReportStacks();
+  void ReportLeaks();
   void MakeClock();
   void KeepLastOfThreads();
   void ReadMode();
@@ -82,6 +84,8 @@ class Reader : public TraceReader {
   std::vector<TraceThread> threads_;
   std::vector<TraceMemory> memory_;
   std::vector<TraceClock> clocks_;
+  LeakParts leak_parts_;
+  std::vector<TraceLeaks> leak_checks_;
   StackNodes stacks_;
   std::vector<EventsPlace> events_;
   ClockMap clock_;
@@ -149,7 +153,7 @@ bool Reader::LoadEvents(size_t index, const SectionPlace& place, std::string_vie
 bool Reader::LoadSection(size_t index, const SectionPlace& place) {
   const uint64_t limit = RowLimit(source_->size());
   const SectionType type = static_cast<SectionType>(place.header.type);
-  if (type < SectionType::kInfo || type > SectionType::kIndex) return true;  // of a later minor version
+  if (type < SectionType::kInfo || type > SectionType::kLeaks) return true;  // of a later minor version
   std::string payload;
   if (!Decode(place, &payload)) return false;
   switch (type) {
@@ -175,7 +179,7 @@ bool Reader::LoadSection(size_t index, const SectionPlace& place) {
     case SectionType::kIndex:
       return ReadIndex(payload, limit, &index_);
     case SectionType::kLeaks:
-      return true;
+      return leak_parts_.Append(payload, limit);
   }
   return true;
 }
@@ -249,6 +253,24 @@ void Reader::ReportStacks() {
   }
   if (stacks_.out_of_range > 0) {
     problems_.Add("impossible numbers in " + Counted(stacks_.out_of_range, "stack node") + ": skipped");
+  }
+}
+
+void Reader::ReportLeaks() {
+  leak_checks_ = leak_parts_.Take();
+  uint64_t unknown_stacks = 0;
+  for (TraceLeaks& leaks : leak_checks_) {
+    if (!leaks.whole) {
+      problems_.Add("leak check " + std::to_string(leaks.check.number) + " is not whole: parts of it are missing");
+    }
+    for (TraceLeakRow& row : leaks.rows) {
+      if (row.node < stacks_.nodes.size()) continue;  // callers index nodes() with it
+      row.node = 0;
+      unknown_stacks++;
+    }
+  }
+  if (unknown_stacks > 0) {
+    problems_.Add("missing stacks in " + Counted(unknown_stacks, "row") + " of leak checks: shown without a stack");
   }
 }
 
@@ -332,6 +354,7 @@ std::optional<Error> Reader::Load() {
   std::stable_sort(memory_.begin(), memory_.end(),
                    [](const TraceMemory& a, const TraceMemory& b) { return a.monotonic_ns < b.monotonic_ns; });
   ReportStacks();
+  ReportLeaks();
   MakeClock();
   ReportEnd();
   return std::nullopt;

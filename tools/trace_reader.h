@@ -16,6 +16,7 @@
 #include "profiler/trace_format.h"
 #include "profiler/trace_writer.h"
 #include "tools/result.h"
+#include "tools/trace_leaks.h"
 
 namespace tidemark {
 
@@ -34,6 +35,8 @@ class TraceReader {
   virtual const std::vector<TraceMemory>& memory() const = 0;   // by time
   // Indexed by node id (holes have parent 0, ip 0); node 0 is the root.
   virtual const std::vector<TraceStackNode>& nodes() const = 0;
+  // By number; also those that are not whole.
+  virtual const std::vector<TraceLeaks>& leak_checks() const = 0;
   // One sentence per thing that is missing or damaged; empty for a whole trace. ForEachEvent may add to it.
   virtual const std::vector<std::string>& problems() const = 0;
   virtual uint64_t file_bytes() const = 0;

@@ -17,6 +17,7 @@ class FakeTraceReader : public TraceReader {
   const std::vector<TraceThread>& threads() const override { return threads_; }
   const std::vector<TraceMemory>& memory() const override { return memory_; }
   const std::vector<TraceStackNode>& nodes() const override { return nodes_; }
+  const std::vector<TraceLeaks>& leak_checks() const override { return leak_checks_; }
   const std::vector<std::string>& problems() const override { return problems_; }
   uint64_t file_bytes() const override { return 4096; }
   uint64_t origin_monotonic_ns() const override { return 0; }
@@ -72,6 +73,7 @@ class FakeTraceReader : public TraceReader {
   std::vector<TraceThread> threads_;
   std::vector<TraceMemory> memory_;
   std::vector<TraceStackNode> nodes_;
+  std::vector<TraceLeaks> leak_checks_;
   std::vector<std::string> problems_;
   Mode mode_ = Mode::kFull;
   uint64_t sample_bytes_ = 0;

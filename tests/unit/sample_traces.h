@@ -286,6 +286,47 @@ inline void WriteThreads(TraceWriter* writer, uint32_t tsc_shift, bool with_end)
   if (with_end) writer->Finish(R"({"exit":{"kind":"exited","status":0}})");
 }
 
+// Checks in parts, with every class, root and flag; `last_is_cut`: the third has no last part.
+inline void WriteLeaks(TraceWriter* writer, bool last_is_cut) {
+  writer->WriteInfo(R"({"mode":"full","leak_check":true,"pid":4711})");
+  writer->AddClock({1000, 5000, 1700000000000000000});
+  writer->AddThread({1, 4711, 1000, "main"});
+  writer->AddStackNode({1, 0, 0, 0x401000});
+  writer->AddStackNode({2, 1, 0, 0x401020});
+  writer->AddStackNode({3, 1, 0, 0x401040});
+  WriteEvents(writer, 1, 0, 0,
+              {Alloc(1000, 0x7f0000000010, 100, 2), Alloc(1200, 0x7f0000000100, 40, 3),
+               Alloc(1300, 0x7f0000000200, 8, 3), Alloc(1400, 0x7f0000000300, 64, 2)});
+  writer->AddClock({3000, 6000, 1700000000000001000});
+  TraceLeakCheck check;
+  check.number = 1;
+  check.tsc = 2000;
+  check.pause_us = 15;
+  check.scan_us = 10;
+  check.threads = 1;
+  check.root_bytes = 1 << 20;
+  check.live_blocks = 4;
+  check.live_bytes = 212;
+  const TraceLeakRow lost[] = {{3, 0, 0, 2, 1, 100, 0x7f0000000010, 0x7f0000000010},
+                               {2, 0, kLeakInherited, 3, 1, 40, 0x7f0000000100, 0x7f0000000010}};
+  const TraceLeakRow held[] = {{1, 2, 0, 3, 1, 8, 0x7f0000000200, 0x7f0000000200},
+                               {0, 4, kLeakHeapSize, 2, 1, 64, 0, 0}};
+  writer->AddLeaks(check, lost, false);
+  writer->AddLeaks(check, held, true);
+  check.number = 2;
+  check.trigger = LeakTrigger::kExitAfter;
+  check.flags = kLeaksThreadsRan;
+  check.threads = 3;
+  check.threads_not_stopped = 1;
+  writer->AddLeaks(check, lost, true);
+  check.number = 3;
+  check.trigger = LeakTrigger::kOnDemand;
+  check.method = LeakMethod::kSnapshot;
+  check.outcome = LeakOutcome::kUnfinished;
+  writer->AddLeaks(check, held, !last_is_cut);
+  writer->Finish(R"({"exit":{"kind":"exited","status":0},"leak_checks":{"begun":3,"finished":2}})");
+}
+
 // ---- Text dumps.
 
 inline std::string Hex(uint64_t value) {
@@ -336,6 +377,18 @@ inline std::string Dump(TraceReader* reader) {
   for (const TraceMemory& m : reader->memory()) {
     out << "memory " << m.monotonic_ns << " " << m.rss << " " << m.pss << " " << m.anonymous << " " << m.file << " "
         << m.shmem << " " << m.swap << " " << m.virtual_size << "\n";
+  }
+  for (const TraceLeaks& leaks : reader->leak_checks()) {
+    const TraceLeakCheck& c = leaks.check;
+    out << "leak_check " << c.number << " " << leaks.whole << " " << static_cast<uint32_t>(c.trigger) << " "
+        << static_cast<uint32_t>(c.method) << " " << static_cast<uint32_t>(c.outcome) << " " << c.flags << " " << c.tsc
+        << " " << c.pause_us << " " << c.scan_us << " " << c.threads << " " << c.threads_not_stopped << " "
+        << c.root_bytes << " " << c.live_blocks << " " << c.live_bytes << "\n";
+    for (const TraceLeakRow& r : leaks.rows) {
+      out << "leak " << static_cast<uint32_t>(r.leak_class) << " " << static_cast<uint32_t>(r.root) << " " << r.node
+          << " " << r.blocks << " " << r.bytes << " " << Hex(r.address) << " " << Hex(r.leader) << " " << r.flags
+          << "\n";
+    }
   }
   reader->ForEachEvent([&out, reader](uint32_t serial, const TraceEvent& e) {
     out << "event " << serial << " " << reader->TimeNs(e.tsc) << " " << Dump(e) << "\n";

@@ -121,8 +121,8 @@ bool Mentions(const Reading& reading, const std::string& text) {
 }
 
 TEST(Damage, EveryPrefixGivesItsWholeSections) {
-  for (void (*write)(TraceWriter*) :
-       {WriteEveryKind, WriteMinimal, +[](TraceWriter* w) { WriteThreads(w, 5, true); }}) {
+  for (void (*write)(TraceWriter*) : {WriteEveryKind, WriteMinimal, +[](TraceWriter* w) { WriteLeaks(w, true); },
+                                      +[](TraceWriter* w) { WriteThreads(w, 5, true); }}) {
     const std::string trace = Written(write);
     const std::vector<Part> parts = Split(trace);
     for (size_t length = 0; length < trace.size(); length++) {
@@ -147,7 +147,8 @@ TEST(Damage, EveryPrefixGivesItsWholeSections) {
 }
 
 TEST(Damage, EveryFlippedByteCostsAtMostItsSection) {
-  for (void (*write)(TraceWriter*) : {WriteEveryKind, +[](TraceWriter* w) { WriteThreads(w, 0, true); }}) {
+  for (void (*write)(TraceWriter*) : {WriteEveryKind, +[](TraceWriter* w) { WriteLeaks(w, false); },
+                                      +[](TraceWriter* w) { WriteThreads(w, 0, true); }}) {
     const std::string trace = Written(write);
     const Reading whole = Read(trace);
     ASSERT_TRUE(whole.problems.empty()) << whole.all_problems;

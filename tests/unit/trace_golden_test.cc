@@ -93,6 +93,7 @@ const Golden kGolden[] = {
     {"every_kind", [] { return Written(WriteEveryKind); }},
     {"threads", [] { return Written([](TraceWriter* w) { WriteThreads(w, 0, true); }); }},
     {"coarse_time", [] { return Written([](TraceWriter* w) { WriteThreads(w, 5, true); }); }},
+    {"leaks", [] { return Written([](TraceWriter* w) { WriteLeaks(w, true); }); }},
     {"newer_minor", NewerMinor},
     {"damaged", Damaged},
     {"interrupted", Interrupted},

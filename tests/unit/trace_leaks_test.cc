@@ -131,6 +131,14 @@ TEST(Leaks, RowsAndNumbersSurvive) {
   ExpectEqualRows(parts[2].rows, second);
   auto reader = TraceReader::Open(path.str());
   ASSERT_TRUE(reader.ok()) << reader.error().message;
+  const std::vector<TraceLeaks>& checks = (*reader)->leak_checks();
+  ASSERT_EQ(checks.size(), 2u);
+  EXPECT_TRUE(checks[0].whole && checks[1].whole);
+  EXPECT_EQ(checks[0].check.outcome, LeakOutcome::kTimedOut);
+  EXPECT_EQ(checks[0].check.live_bytes, kMax64);
+  std::vector<TraceLeakRow> with_known_stacks = first;
+  for (TraceLeakRow& row : with_known_stacks) row.node = row.node == 1 ? 1 : 0;
+  ExpectEqualRows(checks[0].rows, with_known_stacks);
   EXPECT_EQ((*reader)->nodes().size(), 2u) << "the stacks stand before the rows that name them";
   for (const std::string& problem : (*reader)->problems()) EXPECT_EQ(problem.find("section"), std::string::npos);
 }
@@ -158,6 +166,44 @@ TEST(Leaks, ManyRowsTakeSeveralParts) {
     done += parts[part].rows.size();
   }
   EXPECT_EQ(done, rows.size());
+}
+
+// The numbers in every column's bytes stay inside of what a row can say, and a check without one of its parts is none.
+TEST(Leaks, PartsThatAreMissingAreMissed) {
+  TemporaryPath path;
+  {
+    std::string error;
+    auto writer = TraceWriter::Create(path.str(), &error);
+    ASSERT_NE(writer, nullptr) << error;
+    WriteLeaks(writer.get(), true);
+  }
+  const std::string whole = ReadFile(path.str());
+  auto reader = TraceReader::FromMemory(whole);
+  ASSERT_TRUE(reader.ok());
+  ASSERT_EQ((*reader)->leak_checks().size(), 3u);
+  EXPECT_TRUE((*reader)->leak_checks()[0].whole && (*reader)->leak_checks()[1].whole);
+  EXPECT_EQ((*reader)->leak_checks()[0].rows.size(), 4u);
+  EXPECT_FALSE((*reader)->leak_checks()[2].whole) << "it has no last part";
+  auto source = TraceSource::Open(path.str());
+  ASSERT_TRUE(source.ok());
+  size_t part = 0;
+  for (const SectionPlace& place : ScanSections(source->get()).sections) {
+    if (place.header.type != static_cast<uint16_t>(SectionType::kLeaks)) continue;
+    std::string damaged = whole;
+    damaged[place.offset + sizeof place.header + 3] ^= 0x40;
+    auto rest = TraceReader::FromMemory(damaged);
+    ASSERT_TRUE(rest.ok());
+    const std::vector<TraceLeaks>& checks = (*rest)->leak_checks();
+    if (part < 2) {
+      ASSERT_EQ(checks.size(), 3u);
+      EXPECT_FALSE(checks[0].whole) << "part " << part;
+      EXPECT_EQ(checks[0].rows.size(), 2u);
+    } else {
+      EXPECT_EQ(checks.size(), 2u) << "part " << part;
+    }
+    part++;
+  }
+  EXPECT_EQ(part, 4u);
 }
 
 }  // namespace
