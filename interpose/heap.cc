@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "interpose/hot_state.h"
+#include "interpose/imports.h"
 #include "interpose/libc_symbols.h"
 #include "profiler/module_map.h"
 #include "profiler/os.h"
@@ -127,6 +130,24 @@ void* OutOfMemory() {
   return nullptr;
 }
 
+// mimalloc asks for the time when a block is released, to give memory back some time after it was last used. Where the
+// program has forbidden rdtsc, which libc reads the clock by, or madvise, time stands still for it: memory is kept.
+int ClockOfHeap(clockid_t clock, timespec* time) {
+  const bool forbidden = os::frozen_tsc.load(std::memory_order_relaxed) != 0 || os::IsForbidden(SYS_madvise);
+  if (!forbidden) return clock_gettime(clock, time);
+  *time = {};
+  return 0;
+}
+
+// It also asks the kernel for random numbers when a thread begins, and does without where it has to.
+long SyscallOfHeap(long number, long a, long b, long c, long d, long e, long f) {
+  if (os::IsForbidden(number)) {
+    errno = EPERM;
+    return -1;
+  }
+  return syscall(number, a, b, c, d, e, f);
+}
+
 // From here on there is one allocator in the process, also for those who look for libc's.
 void ReplaceLibcs() {
 #define TIDEMARK_ENTRY(name) \
@@ -152,6 +173,9 @@ bool Start() {
   if (mi.version() != MI_MALLOC_VERSION) return false;  // option numbers move between releases
   if (!ReserveRange()) return false;
   mi.register_error(OnError, nullptr);
+  const auto* module = static_cast<const link_map*>(library);
+  ReplaceImport(module, "clock_gettime", reinterpret_cast<uintptr_t>(&ClockOfHeap));
+  ReplaceImport(module, "syscall", reinterpret_cast<uintptr_t>(&SyscallOfHeap));
   mi.option_set(mi_option_show_errors, 0);
   mi.option_set(mi_option_verbose, 0);
   mi.option_set(mi_option_large_os_pages, 0);

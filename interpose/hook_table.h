@@ -24,6 +24,11 @@
   HOOK(free_aligned_sized)   \
   HOOK(mallinfo2)
 
+// Watched: programs lock themselves in through these, and then some things of ours must not be done any more.
+#define TIDEMARK_WATCHED(WATCHED) \
+  WATCHED(prctl)                  \
+  WATCHED(syscall)
+
 #define TIDEMARK_API(API)    \
   API(tidemark_is_recording) \
   API(tidemark_mark)         \

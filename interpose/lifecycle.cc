@@ -14,6 +14,7 @@
 #include "interpose/heap.h"
 #include "interpose/hot_state.h"
 #include "interpose/sample_region.h"
+#include "interpose/sandbox_hooks.h"
 #include "profiler/module_map.h"
 #include "profiler/options.h"
 #include "profiler/os.h"
@@ -231,6 +232,7 @@ __attribute__((constructor)) void Construct(int count, char** arguments, char** 
     InitialiseLibc(count, arguments, environment);
   }
   ResolveNext();
+  FindSandboxCalls();
   const char* text = FindVariable(environment, "TIDEMARK_OPTIONS");
   const bool secure = AuxiliaryValue(environment, AT_SECURE) != 0;
   const Options options = ParseOptions(text);

@@ -7,6 +7,7 @@
 
 #include "interpose/guard_slots.h"
 #include "profiler/os.h"
+#include "profiler/reserved_memory.h"
 
 namespace tidemark::region {
 namespace {
@@ -19,7 +20,6 @@ constexpr size_t kRunZoneBytes = size_t{60} << 30;
 constexpr uint32_t kRunPages = kRunZoneBytes / kPage;
 constexpr size_t kRegionBytes =
     kSlabZoneBytes + ((guard::kZoneBytes + kSlabBytes - 1) & ~(kSlabBytes - 1)) + kRunZoneBytes;
-constexpr size_t kCommitStep = 1 << 20;
 // Pages of freed runs that stay resident for the next sample; more goes back to the system.
 constexpr size_t kRetainedBytes = 8 << 20;
 
@@ -65,19 +65,6 @@ Run* runs = nullptr;    // by page of the run zone
 std::atomic<uint32_t> slabs_used{0}, pages_used{0};
 std::atomic<size_t> slab_committed{0}, run_committed{0}, retained{0};
 std::atomic<size_t> slab_table_committed{0}, run_table_committed{0};
-
-// Makes [zone, zone + end) readable and writable, in steps; several threads may do the same at once.
-bool Commit(uintptr_t zone, size_t end, size_t limit, std::atomic<size_t>* committed) {
-  size_t done = committed->load(std::memory_order_acquire);
-  if (end <= done) return true;
-  size_t target = (end + kCommitStep - 1) & ~(kCommitStep - 1);
-  if (target > limit) target = limit;
-  if (os::IsError(os::Protect(reinterpret_cast<void*>(zone + done), target - done, PROT_READ | PROT_WRITE)))
-    return false;
-  while (done < target && !committed->compare_exchange_weak(done, target, std::memory_order_release)) {
-  }
-  return true;
-}
 
 uint32_t SlabClassOf(size_t size) {
   uint32_t c = 0;
@@ -132,9 +119,10 @@ void* AllocateInSlab(size_t size, bool zero) {
     return nullptr;
   }
   const uint32_t number = slabs_used.fetch_add(1, std::memory_order_relaxed);
-  if (number >= kSlabs || !Commit(base, (size_t{number} + 1) * kSlabBytes, kSlabZoneBytes, &slab_committed) ||
-      !Commit(reinterpret_cast<uintptr_t>(slabs), (size_t{number} + 1) * sizeof(Slab), kSlabs * sizeof(Slab),
-              &slab_table_committed)) {
+  if (number >= kSlabs ||
+      !MakeAccessible(reinterpret_cast<void*>(base), (size_t{number} + 1) * kSlabBytes, kSlabZoneBytes,
+                      &slab_committed) ||
+      !MakeAccessible(slabs, (size_t{number} + 1) * sizeof(Slab), kSlabs * sizeof(Slab), &slab_table_committed)) {
     if (number >= kSlabs) slabs_used.store(kSlabs, std::memory_order_relaxed);
     return nullptr;
   }
@@ -214,9 +202,9 @@ void* AllocateRun(size_t size, size_t alignment, bool zero, bool unsampled) {
     do {
       if (pages > kRunPages - first) return nullptr;
     } while (!pages_used.compare_exchange_weak(first, first + pages, std::memory_order_relaxed));
-    if (!Commit(run_base, (size_t{first} + pages) * kPage, kRunZoneBytes, &run_committed) ||
-        !Commit(reinterpret_cast<uintptr_t>(runs), (size_t{first} + pages) * sizeof(Run), kRunPages * sizeof(Run),
-                &run_table_committed)) {
+    if (!MakeAccessible(reinterpret_cast<void*>(run_base), (size_t{first} + pages) * kPage, kRunZoneBytes,
+                        &run_committed) ||
+        !MakeAccessible(runs, (size_t{first} + pages) * sizeof(Run), kRunPages * sizeof(Run), &run_table_committed)) {
       return nullptr;  // the address space of this run is lost; memory was short anyway
     }
   }

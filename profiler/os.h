@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -20,7 +21,20 @@
 
 namespace tidemark::os {
 
+// System calls that a sandbox of the program would answer with death (sandbox.h): they fail with EPERM instead.
+inline constexpr uint32_t kSystemCalls = 512;
+inline std::atomic<uint64_t> forbidden_calls[kSystemCalls / 64];
+inline void Forbid(uint32_t number) {
+  forbidden_calls[number / 64].fetch_or(uint64_t{1} << (number % 64), std::memory_order_relaxed);
+}
+inline bool IsForbidden(long number) {
+  return (forbidden_calls[number / 64].load(std::memory_order_relaxed) >> (number % 64) & 1) != 0;
+}
+
 inline long Syscall(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  constexpr long kEperm = 1;
+  if (IsForbidden(number)) [[unlikely]]
+    return -kEperm;
   long result;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -89,6 +103,7 @@ inline void WaitWhileEqual(const void* word, uint32_t seen, long nanoseconds) {
   timespec ts{0, nanoseconds};
   Syscall(SYS_futex, reinterpret_cast<long>(word), kFutexWait, seen, reinterpret_cast<long>(&ts));
 }
+// 0 when a sandbox forbids the question.
 inline uint64_t MonotonicNs() {
   timespec ts{};
   Syscall(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&ts));
@@ -97,13 +112,20 @@ inline uint64_t MonotonicNs() {
 
 // Can the word at `address` be read? Asks the kernel without a descriptor and without faulting: a requeue of no waiters
 // to where they are reads the word first, so EFAULT is the answer if it cannot, and nothing happens if it can. Programs
-// that lock themselves into a sandbox leave themselves futex, which is not true of any other call that would tell.
+// that lock themselves into a sandbox leave themselves futex, which is not true of any other call that would tell. In
+// one that does not, nothing counts as readable.
 inline bool IsReadable(uintptr_t address) {
-  constexpr long kEfault = 14, kNobody = 0;
+  constexpr long kEagain = 11, kNobody = 0;  // EAGAIN: the word is not 0
   const long word = static_cast<long>(address & ~uintptr_t{3});
-  return Syscall(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, kNobody, kNobody, word, 0) != -kEfault;
+  const long answer = Syscall(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, kNobody, kNobody, word, 0);
+  return !IsError(answer) || answer == -kEagain;
 }
 
-inline uint64_t Tsc() { return __builtin_ia32_rdtsc(); }
+// The clock, where the program has not forbidden it; then the time when it did.
+inline std::atomic<uint64_t> frozen_tsc{0};
+inline uint64_t Tsc() {
+  const uint64_t frozen = frozen_tsc.load(std::memory_order_relaxed);
+  return frozen == 0 ? __builtin_ia32_rdtsc() : frozen;
+}
 
 }  // namespace tidemark::os

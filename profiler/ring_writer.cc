@@ -52,6 +52,7 @@ int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
   constexpr uint64_t kPatience_ns = 500'000'000;
   constexpr long kSlice_ns = 100'000'000;
   const uint64_t start_ns = os::MonotonicNs();
+  if (start_ns == 0 || os::IsForbidden(SYS_futex)) return -1;  // it could not tell when it has waited long enough
   const uint64_t limit_ns = header->full_wait_us * 1000;
   uint64_t last_tick = header->tick.load(std::memory_order_relaxed), last_sign_ns = start_ns;
   for (;;) {

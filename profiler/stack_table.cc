@@ -2,6 +2,7 @@
 #include "profiler/stack_table.h"
 
 #include "profiler/os.h"
+#include "profiler/reserved_memory.h"
 #include "profiler/ring_writer.h"
 
 namespace tidemark {
@@ -19,8 +20,8 @@ constexpr uint32_t kBucketsSampled = 1u << 14, kBucketsFull = 1u << 20;
 constexpr size_t kNodeBytes = size_t{kCapacity} * sizeof(Node);
 constexpr size_t kBucketBytes = size_t{kBucketsFull} * sizeof(uint32_t);
 
-// A table; `first` is the number of nodes[0], so that numbers go on after a reset.
 Node* nodes = nullptr;
+std::atomic<size_t> accessible{0};  // bytes of nodes[]
 std::atomic<uint32_t>* buckets = nullptr;
 std::atomic<uint32_t> used{1};
 uint32_t bucket_mask = 0;
@@ -35,7 +36,7 @@ uint32_t StackTableEpoch() { return epoch.load(std::memory_order_acquire); }
 bool ResetStackTable(bool new_session) {
   const bool full = session.header->mode == static_cast<uint32_t>(Mode::kFull);
   if (nodes == nullptr) {
-    nodes = static_cast<Node*>(os::Map(kNodeBytes));
+    nodes = static_cast<Node*>(os::Map(kNodeBytes, PROT_NONE));
     buckets = static_cast<std::atomic<uint32_t>*>(os::Map(kBucketBytes));
     if (nodes == nullptr || buckets == nullptr) {
       if (nodes != nullptr) os::Unmap(nodes, kNodeBytes);
@@ -76,8 +77,8 @@ StackPath ExtendPath(ThreadState* thread, const StackPath& parent, uintptr_t ip,
   if (const uint32_t found = find(head, 0); found != 0) return {found, hash};
   if (!ReserveWords(thread, 2)) return {};
   const uint32_t number = used.fetch_add(1, std::memory_order_relaxed);
-  if (number >= kCapacity) {
-    used.store(kCapacity, std::memory_order_relaxed);
+  if (number >= kCapacity || !MakeAccessible(nodes, (size_t{number} + 1) * sizeof(Node), kNodeBytes, &accessible)) {
+    if (number >= kCapacity) used.store(kCapacity, std::memory_order_relaxed);
     session.header->internal_failures.fetch_add(1, std::memory_order_relaxed);
     return {};
   }

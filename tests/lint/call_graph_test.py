@@ -33,12 +33,18 @@ ADDRESS_TAKEN = {
     "lifecycle::EntryOf": "by nobody: the address tells which entry of the loader's list is ours",
     "guard::OnFault": "handler: of SIGSEGV, with guarded slots",
     "tidemark_restore_rt": "by the kernel: what that handler returns to",
+    "heap::ClockOfHeap": "by mimalloc, instead of clock_gettime",
+    "heap::SyscallOfHeap": "by mimalloc, instead of syscall",
+    "OwnPrctl": "by prctl, before the next one is known",
+    "OwnSyscall": "by syscall, before the next one is known",
     "lifecycle::EarlyUsableSize": "by SlowUsableSize, before the constructor",
 }
 # Tables of functions, by the name of the variable, and what is in them.
 TABLES = {
     "hot": "mimalloc",
     "heap::mi": "mimalloc",
+    "tidemark_next_prctl": "who serves prctl behind us",
+    "tidemark_next_syscall": "who serves syscall behind us",
 }
 # Functions that call what a pointer in a register says, and what that is.
 BY_REGISTER = {
@@ -196,7 +202,7 @@ def rows_under(heading, text):
 
 def hook_names():
     table = (tree.ROOT / "interpose" / "hook_table.h").read_text()
-    return re.findall(r"^  (?:HOOK|API)\((\w+)\)", table, re.M)
+    return re.findall(r"^  (?:HOOK|API|WATCHED)\((\w+)\)", table, re.M)
 
 
 class LibraryTest(unittest.TestCase):

@@ -1,11 +1,12 @@
 """Limits and sandboxes: what a program may do under them it may do under tidemark too, recorded if that can be."""
 import os
+import re
 import tempfile
 import unittest
 from pathlib import Path
 
 from process_modes import MODES, NOBODY, AllModes, need, need_root, public_folder, traces_of
-from tracing import SCRATCH, TOOL, Trace, clean_environment, compile_program, record
+from tracing import LIBRARY, SCRATCH, TOOL, Trace, clean_environment, compile_program, record
 
 NOT_RECORDING = "tidemark: not recording: "
 
@@ -123,6 +124,16 @@ class Sandboxes(AllModes):
     def test_H12_filter_that_answers_with_an_error(self):
         self.lock_in("errors")
 
+    def test_H12_filter_that_kills(self):
+        for way in ("alone", "threads_before", "threads", "fork"):
+            with self.subTest(way=way):
+                self.lock_in(way)
+
+    def test_H13_rdtsc_forbidden(self):
+        for way in ("no_tsc", "strict"):
+            with self.subTest(way=way):
+                self.lock_in(way)
+
 
 class Surroundings(AllModes):
     def in_namespace(self, script, *arguments):
@@ -131,6 +142,39 @@ class Surroundings(AllModes):
         if self.plain(["unshare", "-m", "true"]).returncode != 0:
             self.skipTest("may not make a mount namespace here")
         return self.plain(["unshare", "-m", "sh", "-c", script, "sh", *arguments])
+
+    def test_H2_what_strict_overcommit_would_charge(self):
+        """Private writable mappings count there, reserved or not; the setting is the whole machine's: they are summed.
+
+        On top of a plain run's: mimalloc's first segment of 32 MiB and some tables, never what is merely reserved.
+        """
+        def charged(maps):
+            rows = [line.split()[:2] for line in maps.decode().splitlines()]
+            spans = [span.split("-") for span, rights in rows if rights[1] + rights[3] == "wp"]
+            return sum(int(end, 16) - int(start, 16) for start, end in spans)
+        plain = charged(self.plain(["cat", "/proc/self/maps"]).stdout)
+        self.assertGreater(plain, 4096)
+        for name, (mode, options) in MODES.items():
+            with self.subTest(mode=name):
+                done, _ = record(["cat", "/proc/self/maps"], "-q", *options, mode=mode)
+                self.assertLess(charged(done.stdout), plain + (96 << 20))
+
+    def test_H15_files_that_are_opened(self):
+        """Beside what the program opens: the two libraries and what mimalloc asks about memory, all before main."""
+        need(self, "strace")
+        out = Path(tempfile.mkdtemp(dir=SCRATCH))
+
+        def opened(environment):
+            done = self.plain(["strace", "-qq", "-o", out / "calls", "-e", "trace=open,openat,access,readlink", "true"],
+                              env=environment)
+            if done.returncode != 0:
+                self.skipTest("tracing is not allowed here")
+            return set(re.findall(r'^[^"]*"(.*?)"', (out / "calls").read_text(), re.M))
+        more = opened({**clean_environment(), "LD_PRELOAD": str(LIBRARY)}) - opened(clean_environment())
+        allowed = {str(LIBRARY), "/proc/self/exe", "/proc/sys/vm/overcommit_memory"}
+        self.assertEqual({path for path in more - allowed if not path.startswith("/sys/devices/system/node/")
+                          and Path(path).name != "libmimalloc.so.2"}, set())
+        self.assertIn(str(LIBRARY), more)
 
     def test_H5_full_shared_memory_and_read_only_tmp(self):
         program = compile_program("limit_rows.c", "-pthread")

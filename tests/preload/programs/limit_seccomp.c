@@ -22,7 +22,10 @@
 
 static const int kMalloc[] = {SYS_mmap, SYS_munmap, SYS_madvise, SYS_mprotect, SYS_futex, SYS_brk, SYS_mremap};
 static const int kOwn[] = {SYS_write, SYS_exit, SYS_exit_group, SYS_rt_sigreturn};
-static const int kThread[] = {SYS_clone, SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_rt_sigprocmask};
+static const int kThread[] = {SYS_clone, SYS_clone3,         SYS_set_robust_list,
+                              SYS_rseq,  SYS_rt_sigprocmask, SYS_rt_sigaction};
+// What glibc's malloc asks when threads make arenas and these shrink.
+static const int kArena[] = {SYS_sched_getaffinity, SYS_openat, SYS_read, SYS_close};
 static const int kFork[] = {SYS_clone, SYS_set_robust_list, SYS_rt_sigprocmask, SYS_wait4};
 
 static struct sock_filter filter[100];
@@ -42,6 +45,7 @@ static void lock_in(const char* way) {
   add(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
   ALLOW(kMalloc);
   ALLOW(kOwn);
+  ALLOW(kArena);
   if (strcmp(way, "threads") == 0) ALLOW(kThread);
   if (strcmp(way, "fork") == 0 || strcmp(way, "errors") == 0) ALLOW(kFork);
   add(BPF_RET | BPF_K, strcmp(way, "errors") == 0 ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_KILL_PROCESS, 0, 0);
@@ -80,6 +84,7 @@ static void everything(unsigned seed) {
 
 static pthread_barrier_t locked, done;
 static void* waits_for_the_lock(void* argument) {
+  pthread_barrier_wait(&locked);  // it has started: what a thread's start asks for, it has asked
   pthread_barrier_wait(&locked);
   everything((unsigned)(uintptr_t)argument);
   pthread_barrier_wait(&done);
@@ -123,7 +128,9 @@ int main(int argc, char** argv) {
     pthread_barrier_init(&locked, NULL, 5);
     pthread_barrier_init(&done, NULL, 5);
     for (uintptr_t i = 0; i < 4; i++) pthread_create(&threads[i], NULL, waits_for_the_lock, (void*)i);
+    pthread_barrier_wait(&locked);
   }
+  churn(1, 100);  // glibc asks for random numbers with the first block
   lock_in(way);
   everything(3);
   if (strcmp(way, "threads_before") == 0) {
