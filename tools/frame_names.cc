@@ -10,6 +10,8 @@ namespace {
 
 // Deeper than any recorder goes; ends the walk through a damaged tree whose parents form a cycle.
 constexpr uint32_t kMaxDepth = 1u << 16;
+// Where the frames that stand for something missing are in the pool of frames.
+constexpr uint32_t kTruncatedInPool = 0, kNoStackInPool = 1;
 
 std::string_view FileName(std::string_view path) {
   const size_t slash = path.rfind('/');
@@ -73,6 +75,7 @@ FrameNames::FrameNames(const TraceReader& reader, Symbolizer* symbolizer, bool a
   }
   truncated_frame_ = InternFrame(InternFunction("[truncated]", "", false), "", 0, false);
   no_stack_frame_ = InternFrame(InternFunction("[no stack]", "", false), "", 0, false);
+  pool_ = {truncated_frame_, no_stack_frame_};
 }
 
 ModuleSymbols FrameNames::SymbolsOf(size_t module) const {
@@ -177,28 +180,40 @@ FrameNames::NodeFrames FrameNames::FramesOf(uint32_t node_id) {
 
 bool FrameNames::IsAllocatorFrame(uint32_t frame) const { return function_is_allocator_[frames_[frame].function] != 0; }
 
-const std::vector<uint32_t>& FrameNames::StackOf(uint32_t leaf_node) {
-  stack_.clear();
+const std::vector<FrameNames::Step>& FrameNames::StepsOf(uint32_t leaf_node) {
+  steps_.clear();
+  step_starts_.clear();
+  const auto add = [this](uint32_t node, uint32_t left_out, uint32_t first, uint32_t count) {
+    steps_.push_back({node, left_out, nullptr, count});
+    step_starts_.push_back(first);
+  };
   const std::vector<TraceStackNode>& nodes = reader_.nodes();
   bool at_leaf = !all_frames_;
-  uint32_t last_folded = no_stack_frame_, depth = 0;
+  uint32_t last_folded_node = 0, last_folded = kNoStackInPool, depth = 0;
   for (uint32_t node = leaf_node; node != 0 && node < nodes.size(); node = nodes[node].parent) {
     if (++depth > kMaxDepth) {
-      stack_.push_back(truncated_frame_);
+      add(0, 0, kTruncatedInPool, 1);
       break;
     }
     const NodeFrames frames = FramesOf(node);
-    for (uint32_t i = 0; i < frames.count; ++i) {
-      const uint32_t frame = pool_[frames.first + i];
-      if (at_leaf && IsAllocatorFrame(frame)) {
-        last_folded = frame;
-        continue;
-      }
-      at_leaf = false;
-      stack_.push_back(frame);
+    uint32_t first = frames.first;
+    const uint32_t end = frames.first + frames.count;
+    while (at_leaf && first < end && IsAllocatorFrame(pool_[first])) {
+      last_folded_node = node;
+      last_folded = first++;
     }
+    if (first == end) continue;
+    at_leaf = false;
+    add(node, first - frames.first, first, end - first);
   }
-  if (stack_.empty()) stack_.push_back(last_folded);
+  if (steps_.empty()) add(last_folded_node, 0, last_folded, 1);
+  for (size_t i = 0; i < steps_.size(); ++i) steps_[i].frames = pool_.data() + step_starts_[i];
+  return steps_;
+}
+
+const std::vector<uint32_t>& FrameNames::StackOf(uint32_t leaf_node) {
+  stack_.clear();
+  for (const Step& step : StepsOf(leaf_node)) stack_.insert(stack_.end(), step.frames, step.frames + step.count);
   return stack_;
 }
 

@@ -43,6 +43,18 @@ class FrameNames {
   // Frame numbers, innermost first; never empty. Valid until the next call.
   const std::vector<uint32_t>& StackOf(uint32_t leaf_node);
 
+  // The same stack node by node: what StackOf gives is the frames of all steps, one after the other. A node with
+  // inlined calls has several; an allocator's frames at the leaf are left out here, too. Valid until the next call.
+  struct Step {
+    uint32_t node = 0;      // 0: a frame that stands for something missing
+    uint32_t left_out = 0;  // frames of the node that were folded away
+    const uint32_t* frames = nullptr;
+    uint32_t count = 0;
+  };
+  const std::vector<Step>& StepsOf(uint32_t leaf_node);
+  // The address that the node's names were looked up with: inside of the call, not behind it.
+  uint64_t PcOf(uint32_t node) const { return PcOf(reader_.nodes()[node]); }
+
   const NamedFrame& frame(uint32_t id) const { return frames_[id]; }
   const NamedFunction& function(uint32_t id) const { return functions_[id]; }
   const NamedFunction& function_of(uint32_t frame) const { return functions_[frames_[frame].function]; }
@@ -85,6 +97,8 @@ class FrameNames {
   std::vector<char> function_is_allocator_;
   std::unordered_map<std::string, uint32_t> function_ids_, frame_ids_;
   std::vector<uint32_t> stack_;
+  std::vector<Step> steps_;
+  std::vector<uint32_t> step_starts_;  // in pool_, which moves while steps are found
   uint32_t truncated_frame_, no_stack_frame_;
 };
 

@@ -91,6 +91,23 @@ TEST_F(Views, AllocatorFramesAtTheLeafAreFolded) {
   EXPECT_EQ(NamesOf(bare, evil_), "program+0x500|program+0x100|");
 }
 
+TEST_F(Views, StepsAreTheStackNodeByNode) {
+  FrameNames names(reader_, &symbolizer_, false);
+  std::string text;
+  for (const FrameNames::Step& step : names.StepsOf(leaf_)) {
+    text += std::to_string(names.PcOf(step.node) - kProgram) + "-" + std::to_string(step.left_out) + ":";
+    for (uint32_t i = 0; i < step.count; ++i) text += names.function_of(step.frames[i]).name + "|";
+  }
+  EXPECT_EQ(text, "512-0:grow(int)|work(std::vector<int>&)|256-0:main|");
+  EXPECT_EQ(names.StepsOf(0).front().node, 0u);
+  // An allocator's frame that was inlined into its caller is left out of the caller's node.
+  Know(0, 0x600, {{"operator new(unsigned long)", "", 0, true}, {"make()", "", 0, false}});
+  const uint32_t inlined = reader_.Node(main_, kProgram + 0x601);
+  FrameNames again(reader_, &symbolizer_, false);
+  EXPECT_EQ(again.StepsOf(inlined).front().left_out, 1u);
+  EXPECT_EQ(NamesOf(again, inlined), "make()|main|");
+}
+
 TEST_F(Views, OddStacks) {
   const uint32_t cut = reader_.Node(main_, 0, kNodeTruncated);
   const uint32_t above_cut = reader_.Node(cut, kProgram + 0x201);
