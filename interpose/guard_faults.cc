@@ -6,47 +6,21 @@
 #include <ucontext.h>
 
 #include "profiler/os.h"
+#include "profiler/signal_action.h"
 
 namespace tidemark::guard {
 namespace {
 
-// The kernel's own sigaction: libc's wrapper may be interposed, and keeps no more than this.
-struct KernelAction {
-  void (*handler)(int, siginfo_t*, void*);
-  unsigned long flags;
-  void (*restorer)();
-  uint64_t mask;
-};
-constexpr unsigned long kRestorer = 0x04000000;
-
 KernelAction before_us;
 bool die_of_errors = false;
 std::atomic<bool> armed{false};
-
-long SetAction(int number, const KernelAction* action, KernelAction* old) {
-  return os::Syscall(SYS_rt_sigaction, number, reinterpret_cast<long>(action), reinterpret_cast<long>(old), 8);
-}
-
-// What a signal handler returns to, as every libc has it.
-extern "C" void tidemark_restore_rt();
-asm(R"(
-  .text
-  .hidden tidemark_restore_rt
-  .type tidemark_restore_rt, @function
-  nop
-tidemark_restore_rt:
-  mov $15, %eax
-  syscall
-  .size tidemark_restore_rt, . - tidemark_restore_rt
-)");
 
 void Send(int number) { os::Syscall(SYS_tgkill, os::ProcessId(), os::ThreadId(), number); }
 
 // As abort() does it, without its lock and its flushing.
 void Abort() {
   const KernelAction fallback{};  // SIG_DFL
-  const uint64_t abort_bit = uint64_t{1} << (SIGABRT - 1);
-  os::Syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, reinterpret_cast<long>(&abort_bit), 0, 8);
+  SetMask(SIG_UNBLOCK, SignalBit(SIGABRT), nullptr);
   Send(SIGABRT);
   SetAction(SIGABRT, &fallback, nullptr);
   Send(SIGABRT);
