@@ -143,7 +143,8 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
   const uint64_t counts[kKindCount] = {model.events().allocs, model.events().frees, model.events().reallocs};
   for (uint32_t kind = 0; kind < kKindCount; ++kind) {
     Conservation& it = facts.events[kind];
-    it.recorded = counts[kind];
+    // A window has part of the events; what was lost was lost to the whole run.
+    it.recorded = model.window().whole() ? counts[kind] : Number(Child(end, "received"), kEventKindNames[kind]);
     // A trace without an end still has what its gap records say.
     it.dropped = std::max(Number(Child(end, "dropped"), kEventKindNames[kind]), model.oddities().lost[kind]);
     const uint64_t handed_over = Number(Child(end, "recorded"), kEventKindNames[kind]);
@@ -174,6 +175,10 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
     facts.internal_failures = Number(end, "internal_failures");
     facts.heap_errors = Number(end, "heap_errors");
     facts.cost = CostOf(info, end, facts.all_events().recorded);
+  }
+  if (!model.window().whole()) {
+    const int64_t end_ns = std::min(facts.duration_ns, model.window().to_ns.value_or(facts.duration_ns));
+    facts.duration_ns = std::max<int64_t>(0, end_ns - std::max<int64_t>(0, model.window().from_ns.value_or(0)));
   }
   return facts;
 }

@@ -55,7 +55,8 @@ class Reader : public TraceReader {
   uint64_t origin_monotonic_ns() const override { return clock_.origin_monotonic_ns(); }
   Mode mode() const override { return mode_; }
   uint64_t sample_bytes() const override { return sample_bytes_; }
-  void ForEachEvent(const std::function<void(uint32_t, const TraceEvent&)>& visit) override;
+  void ForEachEvent(const Visitor& visit) override;
+  void ForEachEventBefore(uint64_t tsc, const Visitor& visit) override;
 
  private:
   std::optional<Error> CheckFileHeader();
@@ -63,6 +64,7 @@ class Reader : public TraceReader {
   // False when the section is not sound.
   bool LoadSection(size_t index, const SectionPlace& place);
   bool LoadEvents(size_t index, const SectionPlace& place, std::string_view payload);
+  void MergeEvents(std::vector<EventsPlace> places, const Visitor& visit);
   void DropCopies();
   void ReportDamage();
   void ReportEnd();
@@ -360,9 +362,23 @@ std::optional<Error> Reader::Load() {
   return std::nullopt;
 }
 
-void Reader::ForEachEvent(const std::function<void(uint32_t, const TraceEvent&)>& visit) {
+void Reader::ForEachEvent(const Visitor& visit) { MergeEvents(events_, visit); }
+
+void Reader::ForEachEventBefore(uint64_t tsc, const Visitor& visit) {
+  if (tsc == UINT64_MAX) return MergeEvents(events_, visit);
+  std::vector<EventsPlace> places;
+  for (const EventsPlace& place : events_) {
+    if (place.header.first_tsc < tsc) places.push_back(place);
+  }
+  MergeEvents(std::move(places), [&](uint32_t thread_serial, const TraceEvent& event) {
+    if (event.tsc < tsc) visit(thread_serial, event);
+  });
+}
+
+void Reader::MergeEvents(std::vector<EventsPlace> places, const Visitor& visit) {
   EventMerge merge(
-      events_, [this](size_t section, std::string* payload) { return Decode(scan_.sections[section], payload); },
+      std::move(places),
+      [this](size_t section, std::string* payload) { return Decode(scan_.sections[section], payload); },
       [this](const EventsPlace& events, uint64_t events_read) {
         if (!reported_sections_.insert(events.section).second) return;
         const SectionPlace& place = scan_.sections[events.section];

@@ -50,7 +50,15 @@ class TraceReader {
 
   // All events, merged over threads by time; within a thread in program order. May be called again.
   // Single-threaded spans carry no stamps: their events keep the time of the last one that had.
-  virtual void ForEachEvent(const std::function<void(uint32_t thread_serial, const TraceEvent&)>& visit) = 0;
+  using Visitor = std::function<void(uint32_t thread_serial, const TraceEvent&)>;
+  virtual void ForEachEvent(const Visitor& visit) = 0;
+  // The events before a moment. Sections that begin later are not even read: a window at the beginning of a long trace
+  // costs what it holds.
+  virtual void ForEachEventBefore(uint64_t tsc, const Visitor& visit) {
+    ForEachEvent([&](uint32_t thread_serial, const TraceEvent& event) {
+      if (event.tsc < tsc) visit(thread_serial, event);
+    });
+  }
 };
 
 }  // namespace tidemark

@@ -22,7 +22,29 @@ uint64_t TicksIn(const TraceReader& reader, uint64_t from_tsc, int64_t ns) {
   return static_cast<uint64_t>(static_cast<double>(kSpan) / static_cast<double>(span_ns) * static_cast<double>(ns));
 }
 
+// When the recording ended; 0: not known.
+uint64_t EndTsc(const TraceReader& reader) {
+  const nlohmann::json& end = reader.end();
+  if (!end.is_object()) return 0;
+  const auto tsc = end.find("end_tsc");
+  return tsc != end.end() && tsc->is_number_unsigned() ? tsc->get<uint64_t>() : 0;
+}
+
 }  // namespace
+
+uint64_t TickAt(const TraceReader& reader, int64_t ns) {
+  uint64_t low = 0, high = UINT64_MAX >> 1;  // clocks of processors do not get that far
+  if (reader.TimeNs(high) < ns) return UINT64_MAX;
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    if (reader.TimeNs(middle) < ns) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
 
 uint32_t SizeBucketOf(uint64_t charged_bytes) {
   return std::max<uint32_t>(kFirstSizeBucket, static_cast<uint32_t>(std::bit_width(charged_bytes - 1)));
@@ -37,22 +59,46 @@ HeapModel::HeapModel(Mode mode, uint64_t sample_bytes, size_t node_count)
       sample_bytes_(mode == Mode::kSampled ? sample_bytes : 0),
       stack_of_node_(std::max<size_t>(node_count, 1)) {}
 
-HeapModel HeapModel::Build(TraceReader& reader, BlockObserver* observer) {
+HeapModel HeapModel::Build(TraceReader& reader, BlockObserver* observer, const TimeWindow& window) {
   HeapModel model(reader.mode(), reader.sample_bytes(), reader.nodes().size());
-  model.observer_ = observer;
-  bool first = true;
-  reader.ForEachEvent([&](uint32_t serial, const TraceEvent& event) {
+  model.window_ = window;
+  const uint64_t from_tsc = window.from_ns ? TickAt(reader, *window.from_ns) : 0;
+  const uint64_t to_tsc = window.to_ns ? TickAt(reader, *window.to_ns) : UINT64_MAX;
+  bool first = true, inside = false;
+  reader.ForEachEventBefore(to_tsc, [&](uint32_t serial, const TraceEvent& event) {
     if (first) {
       first = false;
       model.first_tsc_ = event.tsc;
       model.live_.SetSkew(TicksIn(reader, event.tsc, kSkewNs));
     }
+    if (!inside && event.tsc >= from_tsc) {
+      inside = true;
+      model.observer_ = observer;
+      if (from_tsc > model.first_tsc_) {
+        model.BeginWindow(from_tsc);
+      } else if (observer != nullptr) {
+        observer->OnBegin(model.live_, event.tsc, 0);
+      }
+    }
     model.last_tsc_ = std::max(model.last_tsc_, event.tsc);
     model.OnEvent(serial, event);
   });
+  if (!inside) {  // nothing happened in the window
+    model.observer_ = observer;
+    if (!first) {
+      model.BeginWindow(std::max(from_tsc, model.last_tsc_));
+    } else if (observer != nullptr) {
+      observer->OnBegin(model.live_, 0, 0);
+    }
+  }
   for (const LiveBlock& block : model.live_.TakeOverlapped()) {
     ++model.oddities_.implied_releases;
-    model.Kill(block, model.last_tsc_, false);
+    model.Kill(block, {model.last_tsc_, 0, false, false, true});
+  }
+  if (observer != nullptr) {
+    // What is alive stays so to the end of the window or the run, also when its last event came earlier.
+    const uint64_t end_tsc = std::max(model.last_tsc_, std::min(to_tsc, first ? 0 : EndTsc(reader)));
+    observer->OnEnd(model.live_, end_tsc, model.clock_);
   }
   model.observer_ = nullptr;
   if (!first) {
@@ -103,13 +149,33 @@ const SampleWeight* HeapModel::WeightOf(uint64_t charged_bytes) {
   return &weight_;
 }
 
-void HeapModel::Kill(const LiveBlock& block, uint64_t tsc, bool temporary) {
+void HeapModel::BeginWindow(uint64_t tsc) {
+  total_.BeginWindow();
+  for (StackUse& use : stacks_) use.tally.BeginWindow();
+  for (ThreadUse& use : threads_) {
+    use.tally.BeginWindow();
+    use.events = 0;
+  }
+  for (Tally& tally : size_buckets_) tally.BeginWindow();
+  events_ = {};
+  reallocs_ = {};
+  oddities_ = {};
+  heap_errors_.clear();
+  // The window's peak begins with what is alive at its beginning.
+  peak_value_ = total_.live_value();
+  first_tsc_ = last_tsc_ = peak_tsc_ = tsc;
+  ++epoch_;
+  if (observer_ != nullptr) observer_->OnBegin(live_, tsc, clock_);
+}
+
+void HeapModel::Kill(const LiveBlock& block, const Death& death) {
+  const bool temporary = death.temporary;
   const SampleWeight* weight = WeightOf(block.size);
   total_.Release(block.size, weight, temporary, epoch_);
   stacks_[block.stack].tally.Release(block.size, weight, temporary, epoch_);
   threads_[block.thread].tally.Release(block.size, weight, temporary, epoch_);
   size_buckets_[SizeBucketOf(block.size)].Release(block.size, weight, temporary, epoch_);
-  if (observer_ != nullptr) observer_->OnRelease(block, tsc, temporary);
+  if (observer_ != nullptr) observer_->OnDeath(block, death);
 }
 
 void HeapModel::OnAllocate(uint32_t thread, uint64_t address, const TraceEvent& event) {
@@ -124,12 +190,14 @@ void HeapModel::OnAllocate(uint32_t thread, uint64_t address, const TraceEvent& 
   block.tsc = event.tsc;
   block.stack = StackIndex(event.node);
   block.thread = thread;
+  block.born = clock_ + (sampled() ? Saturated(WeightOf(block.size)->bytes) : block.size);
   const bool ordered = threads_.size() == 1;
   if (std::optional<LiveBlock> dead = live_.Insert(block, ordered)) {
     ++oddities_.implied_releases;
-    Kill(*dead, event.tsc, false);
+    Kill(*dead, {event.tsc, 0, false, false, true});
   }
-  const SampleWeight* weight = WeightOf(block.size);
+  const SampleWeight* weight = WeightOf(block.size);  // of this block: Kill has its own
+  clock_ = block.born;
   total_.Allocate(block.size, weight, epoch_);
   stacks_[block.stack].tally.Allocate(block.size, weight, epoch_);
   threads_[thread].tally.Allocate(block.size, weight, epoch_);
@@ -167,14 +235,17 @@ void HeapModel::OnRelease(uint32_t thread, uint64_t address, uint64_t tsc, bool 
   const LiveSet::Released released = live_.Release(address, tsc);
   if (released.implied) {
     ++oddities_.implied_releases;
-    Kill(*released.implied, tsc, false);
+    Kill(*released.implied, {tsc, 0, false, false, true});
   }
   if (!released.block) {
     ++oddities_.unknown_releases;
     return;
   }
-  Kill(*released.block, tsc, thread_states_[thread].last_allocated == address);
-  if (is_realloc) CountRealloc(released.block->size, ChargedBytes(new_size), new_address != address);
+  Kill(*released.block, {tsc, thread, thread_states_[thread].last_allocated == address, is_realloc, false});
+  if (!is_realloc) return;
+  const bool moved = new_address != address;
+  if (observer_ != nullptr) observer_->OnRealloc(*released.block, ChargedBytes(new_size), moved);
+  CountRealloc(released.block->size, ChargedBytes(new_size), moved);
 }
 
 void HeapModel::OnEvent(uint32_t serial, const TraceEvent& event) {

@@ -12,8 +12,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tools/model/block_observer.h"
 #include "tools/model/live_set.h"
 #include "tools/model/tally.h"
+#include "tools/model/time_window.h"
 #include "tools/trace_reader.h"
 
 namespace tidemark {
@@ -71,25 +73,11 @@ struct HeapErrorUse {
   uint64_t count = 0;
 };
 
-// Sees every block come and go in the very order in which the model counts it: for what needs more than the model's
-// sums, such as when something happened. The model is up to date when it calls. Blocks alive at the end are never
-// released. Must not: keep what it is given by reference.
-class BlockObserver {
- public:
-  virtual ~BlockObserver() = default;
-  // `block.stack` and `block.thread` are indices of stacks() and threads(). `new_peak`: more is live than ever before,
-  // or as much; the last such call is the process's peak.
-  virtual void OnAllocate(const LiveBlock& block, bool new_peak) = 0;
-  // `tsc`: of the event that told; `temporary` as in docs/metrics.md.
-  virtual void OnRelease(const LiveBlock& block, uint64_t tsc, bool temporary) = 0;
-  virtual void OnMark(uint32_t thread_serial, uint64_t tsc, const std::string& text) = 0;
-};
-
 class HeapModel {
  public:
   static constexpr size_t kMaxHeapErrors = 1000;  // different ones that are kept
-  // `observer` may be null.
-  static HeapModel Build(TraceReader& reader, BlockObserver* observer = nullptr);
+  // Numbers are those of the window (time_window.h). `observer` hears of every block in it.
+  static HeapModel Build(TraceReader& reader, BlockObserver* observer = nullptr, const TimeWindow& window = {});
 
   Mode mode() const { return mode_; }
   bool sampled() const { return mode_ == Mode::kSampled; }
@@ -107,7 +95,8 @@ class HeapModel {
   const Oddities& oddities() const { return oddities_; }
   const std::vector<HeapErrorUse>& heap_errors() const { return heap_errors_; }
 
-  int64_t first_ns() const { return first_ns_; }  // of the first event, as TraceReader::TimeNs
+  const TimeWindow& window() const { return window_; }
+  int64_t first_ns() const { return first_ns_; }  // of the first event, as TraceReader::TimeNs; in the window
   int64_t last_ns() const { return last_ns_; }
   int64_t peak_ns() const { return peak_ns_; }  // when the peak was last reached
 
@@ -123,15 +112,18 @@ class HeapModel {
                  uint64_t new_address);
   void CountRealloc(uint64_t old_size, uint64_t new_size, bool moved);
   void OnHeapError(uint32_t serial, const TraceEvent& event, bool guarded);
-  void Kill(const LiveBlock& block, uint64_t tsc, bool temporary);
+  void Kill(const LiveBlock& block, const Death& death);
+  void BeginWindow(uint64_t tsc);
   uint32_t ThreadIndex(uint32_t serial);
   uint32_t StackIndex(uint32_t node);
   const SampleWeight* WeightOf(uint64_t charged_bytes);
 
   Mode mode_;
   uint64_t sample_bytes_;
+  TimeWindow window_;
   BlockObserver* observer_ = nullptr;
   LiveSet live_;
+  uint64_t clock_ = 0;  // bytes allocated, also before the window; of samples: estimated
   Tally total_;
   uint64_t epoch_ = 0;
   double peak_value_ = 0;
@@ -151,5 +143,8 @@ class HeapModel {
   uint64_t first_tsc_ = 0, last_tsc_ = 0;
   int64_t first_ns_ = 0, last_ns_ = 0, peak_ns_ = 0;
 };
+
+// The smallest tick at which TimeNs is `ns` or later; UINT64_MAX: there is none.
+uint64_t TickAt(const TraceReader& reader, int64_t ns);
 
 }  // namespace tidemark

@@ -15,6 +15,7 @@ LiveSet::Entry LiveSet::Pack(const LiveBlock& block) {
   entry.address_and_thread = (block.address >> 4) << 20 | (block.thread & (kMaxLiveThreads - 1));
   entry.size = block.size;
   entry.time_and_stack = (block.tsc >> 16 & kTimeMask) << 28 | (block.stack & ((1u << 28) - 1));
+  entry.born = block.born;
   return entry;
 }
 
@@ -23,6 +24,7 @@ LiveBlock LiveSet::Unpack(const Entry& entry) {
   block.address = entry.key() << 4;
   block.size = entry.size;
   block.tsc = entry.time_and_stack >> 28 << 16;
+  block.born = entry.born;
   block.stack = entry.time_and_stack & ((1u << 28) - 1);
   block.thread = entry.address_and_thread & (kMaxLiveThreads - 1);
   return block;

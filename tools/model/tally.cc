@@ -43,6 +43,11 @@ Usage Tally::Make(uint64_t bytes, uint64_t blocks, Unseen Weighted::*unseen) con
   return usage;
 }
 
+void Tally::BeginWindow() {
+  allocated_bytes_ = allocated_blocks_ = temporary_bytes_ = temporary_blocks_ = 0;
+  if (weighted_) weighted_->allocated = {};
+}
+
 Usage Tally::Allocated() const { return Make(allocated_bytes_, allocated_blocks_, &Weighted::allocated); }
 Usage Tally::Live() const { return Make(live_bytes_, live_blocks_, &Weighted::live); }
 Usage Tally::Peak(uint64_t epoch) const {

@@ -47,6 +47,9 @@ class Tally {
     if (weight != nullptr) RemoveWeight(*weight);
   }
 
+  // From here on only what comes is counted as allocated or temporary; what is alive stays alive.
+  void BeginWindow();
+
   Usage Allocated() const;
   Usage Live() const;
   Usage Peak(uint64_t epoch) const;  // at the process's peak; `epoch` as it stands at the end
