@@ -1,6 +1,7 @@
 // The one list of symbols that the library exports: the version script is checked against it, tests and docs read it.
 //
-// HOOK(name): an allocation function that is taken over. API(name): a function of include/tidemark.h.
+// HOOK(name): an allocation function that is taken over. EXIT(name): a way out of the process image, where leaks are
+// looked for if that was asked for (exit_hooks.h). API(name): a function of include/tidemark.h.
 // Not here, each for a reason (docs/design.md): operator new and delete (a program that
 // replaces some of them would get mixed ownership; libstdc++'s reach malloc and free anyway), strdup, realpath, getline
 // (glibc's call malloc through the PLT), dlopen (interposing it breaks the caller's RUNPATH), __libc_* (the real ones
@@ -28,6 +29,23 @@
 #define TIDEMARK_WATCHED(WATCHED) \
   WATCHED(prctl)                  \
   WATCHED(syscall)
+
+#define TIDEMARK_EXITS(EXIT) \
+  EXIT(__libc_start_main)    \
+  EXIT(exit)                 \
+  EXIT(_exit)                \
+  EXIT(_Exit)                \
+  EXIT(quick_exit)           \
+  EXIT(abort)                \
+  EXIT(execve)               \
+  EXIT(execv)                \
+  EXIT(execvp)               \
+  EXIT(execvpe)              \
+  EXIT(execl)                \
+  EXIT(execlp)               \
+  EXIT(execle)               \
+  EXIT(fexecve)              \
+  EXIT(execveat)
 
 #define TIDEMARK_API(API)    \
   API(tidemark_is_recording) \

@@ -10,14 +10,17 @@
 
 #include <atomic>
 
+#include "interpose/exit_hooks.h"
 #include "interpose/guard_faults.h"
 #include "interpose/heap.h"
 #include "interpose/hot_state.h"
 #include "interpose/sample_region.h"
 #include "interpose/sandbox_hooks.h"
+#include "profiler/live_table.h"
 #include "profiler/module_map.h"
 #include "profiler/options.h"
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 #include "profiler/recorder.h"
 
 // glibc's own allocator, under the names that it exports for libraries like this one.
@@ -201,8 +204,13 @@ void TakeOver(const Options& options, const char* options_text, char** environme
   region::Start();  // without it nothing is sampled into it, and that is counted
   bool full = false;
   if (options.present) {
+    if (options.leak_check) {
+      own_memory::Start();
+      if (options.mode == Mode::kFull) live_table::Start();
+    }
     const recorder::Start start = recorder::Begin(options, options_text, false);
     full = start == recorder::Start::kRecording && options.mode == Mode::kFull;
+    if (options.leak_check && start == recorder::Start::kRecording) exits::Start(options);
     // Under `tidemark record`, that says it, once and in its own place.
     const bool alone = options.session[0] == 0;
     if (start == recorder::Start::kNoCollector && alone)
@@ -215,11 +223,14 @@ void TakeOver(const Options& options, const char* options_text, char** environme
   hot.length = full ? 0 : hot.heap_length;
   phase = Phase::kOurs;
   hot.records_all = full;
+  // Words of the allocator's, and of blocks that were there before, are no pointers of the program's.
+  if (live_table::IsOn() && full) hot.malloc = hot.zalloc;
 }
 
 // Runs before every other constructor of the process (-z initfirst), as the loader calls it: with the arguments, since
 // libc has not stored its environ yet.
 __attribute__((constructor)) void Construct(int count, char** arguments, char** environment) {
+  exits::Resolve();
   if (!IsGlibc()) {  // musl calls constructors without arguments
     StayOut();
     return;
@@ -247,7 +258,9 @@ __attribute__((constructor)) void Construct(int count, char** arguments, char** 
 }
 
 __attribute__((destructor)) void Destruct() {
-  if (phase == Phase::kOurs) recorder::OnExit(countdown);
+  if (phase != Phase::kOurs) return;
+  exits::AfterDestructors(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) + 16);
+  recorder::OnExit(countdown);
 }
 
 }  // namespace

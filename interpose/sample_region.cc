@@ -12,7 +12,7 @@
 namespace tidemark::region {
 namespace {
 
-constexpr size_t kPage = 4096;
+constexpr size_t kPage = 4096, kNatural = 16;
 constexpr size_t kSlabZoneBytes = size_t{4} << 30;
 constexpr size_t kSlabBytes = 64 << 10;
 constexpr uint32_t kSlabs = kSlabZoneBytes / kSlabBytes;
@@ -328,6 +328,69 @@ bool Release(void* block) {
     case Zone::kRun: {
       Run* run = FindRun(address);
       return run != nullptr && ReleaseRun(run);
+    }
+  }
+  return false;
+}
+
+void Bounds(uint64_t* start, uint64_t* end) {
+  *start = base;
+  *end = base + length;
+}
+
+namespace {
+
+bool NextInSlabs(uintptr_t* at, SlabPlace* place) {
+  const uint32_t used = slabs_used.load(std::memory_order_relaxed);
+  while (*at < guard_base) {
+    const uintptr_t offset = *at - base;
+    const uintptr_t number = offset / kSlabBytes;
+    if (number >= used || number >= kSlabs) return false;
+    const uint8_t c = tables->slab_class[number].load(std::memory_order_acquire);
+    const size_t block_bytes = c == 0 ? kSlabBytes : kClassBytes[c - 1];
+    const size_t index = (offset % kSlabBytes + block_bytes - 1) / block_bytes;
+    if (c == 0 || (index + 1) * block_bytes > kSlabBytes) {
+      *at = base + (number + 1) * kSlabBytes;
+      continue;
+    }
+    *at = base + number * kSlabBytes + index * block_bytes;
+    if (FindInSlab(*at, place)) return true;
+    *at += block_bytes;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool NextLive(uint64_t* from, uint64_t* block, uint64_t* size, bool* sampled) {
+  if (tables == nullptr) return false;
+  const auto found = [&](uintptr_t at, size_t bytes, bool is_sampled) {
+    *block = at;
+    *size = bytes;
+    *sampled = is_sampled;
+    return true;
+  };
+  uintptr_t at = *from;
+  if (at < guard_base) {
+    SlabPlace place;
+    if (NextInSlabs(&at, &place)) {
+      *from = at + kClassBytes[place.c];
+      return found(at, place.slab->requested[place.index], true);
+    }
+    at = guard_base;
+  }
+  for (at = (at + kNatural - 1) & ~(kNatural - 1); at < guard_base + guard::kZoneBytes; at += kNatural) {
+    if (const size_t bytes = guard::LiveSize(reinterpret_cast<void*>(at)); bytes != 0) {
+      *from = at + kNatural;
+      return found(at, bytes, true);
+    }
+  }
+  if (at < run_base) at = run_base;
+  const uintptr_t end = run_base + size_t{pages_used.load(std::memory_order_relaxed)} * kPage;
+  for (at = (at + kPage - 1) & ~(kPage - 1); at < end; at += kPage) {
+    if (const Run* run = FindRun(at)) {
+      *from = at + kPage;
+      return found(at, run->requested, run->unsampled == 0);
     }
   }
   return false;

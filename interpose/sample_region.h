@@ -36,6 +36,12 @@ bool IsSampled(const void* block);
 // Releases a live block; false when another thread was faster (double free).
 bool Release(void* block);
 
+// The range, 0..0 without one.
+void Bounds(uint64_t* start, uint64_t* end);
+// The first live block at *from or above; *from becomes where to look for the next one. False: there is none. For when
+// nothing else runs.
+bool NextLive(uint64_t* from, uint64_t* block, uint64_t* size, bool* sampled);
+
 // Sizes of a live block, in bytes.
 size_t RequestedSize(const void* block);
 size_t UsableSize(const void* block);

@@ -15,6 +15,7 @@
 #include "interpose/lifecycle.h"
 #include "interpose/sample_region.h"
 #include "profiler/include/tidemark.h"
+#include "profiler/live_table.h"
 #include "profiler/os.h"
 #include "profiler/recorder.h"
 
@@ -34,6 +35,7 @@ using lifecycle::Phase;
 
 constexpr size_t kPage = 4096;
 constexpr size_t kNatural = 16;
+constexpr uint32_t kNoStack = 0;
 
 class ErrnoKeeper {
  public:
@@ -68,10 +70,20 @@ void* OutOfMemory() {
 inline bool IsFullMode() { return hot.records_all; }
 
 void* HeapAllocate(size_t size, size_t alignment, bool zero) {
+  zero |= live_table::IsOn();
   if (alignment <= kNatural) return heap::Allocate(size, zero);
   if (alignment <= heap::kLargestAlignment) return heap::AllocateAligned(size, alignment, zero);
   return region::Allocate(size, alignment, zero,
                           IsFullMode() ? region::Placement::kPacked : region::Placement::kUnsampled);
+}
+
+// With a live table what a block gains is zeroed, as new blocks are: see lifecycle.cc.
+void* HeapReallocate(void* block, size_t size) {
+  if (!live_table::IsOn()) return heap::Reallocate(block, size);
+  const size_t before = heap::UsableSize(block);
+  void* moved = heap::Reallocate(block, size);
+  if (moved != nullptr && size > before) __builtin_memset(static_cast<char*>(moved) + before, 0, size - before);
+  return moved;
 }
 
 void* NextAllocate(size_t size, size_t alignment, bool zero) {
@@ -117,6 +129,11 @@ bool StopIfNotRecording() {
   return true;
 }
 
+void NoteUnrecordedFree(const void* block) {
+  StopIfNotRecording();
+  live_table::Take(block);
+}
+
 void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const UnwindStart& from) {
   if (lifecycle::phase != Phase::kOurs) return NextAllocate(size, alignment, zero);
   if (size > PTRDIFF_MAX) return OutOfMemory();
@@ -132,6 +149,7 @@ void* AllocateSlow(Api api, size_t size, size_t alignment, bool zero, const Unwi
         if (const uint64_t bytes = recorder::BytesUntilRetry(); bytes != 0) countdown = bytes;
       }
       block = HeapAllocate(size, alignment, zero);
+      live_table::Enter(block, kNoStack, size);
     } else if (IsFullMode()) {
       block = HeapAllocate(size, alignment, zero);
       if (block != nullptr) recorder::OnAlloc(thread, api, block, size, from);
@@ -165,7 +183,7 @@ void FreeSlow(void* block, const UnwindStart& from) {
       if (report.thread() != nullptr)
         recorder::OnFree(report.thread(), block);
       else
-        StopIfNotRecording();
+        NoteUnrecordedFree(block);
     }
     return heap::Free(block);
   }
@@ -174,7 +192,10 @@ void FreeSlow(void* block, const UnwindStart& from) {
     ThreadState* thread = report.thread();
     if (guard::Contains(block)) return guard::ReleaseAny(thread, block, from);
     if (region::IsLive(block)) {
-      if (thread != nullptr && region::IsSampled(block)) recorder::OnFree(thread, block);
+      if (thread != nullptr && region::IsSampled(block))
+        recorder::OnFree(thread, block);
+      else
+        live_table::Take(block);
       if (region::Release(block)) return;
     }
     if (thread != nullptr) recorder::OnHeapError(thread, HeapError::kDoubleFree, block, from);
@@ -219,8 +240,12 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
     ThreadState* thread = report.thread();
     if (thread != nullptr && IsFullMode()) {
       const uint64_t before = os::Tsc();
-      moved = heap::Reallocate(block, size);
-      if (moved != nullptr) recorder::OnRealloc(thread, api, block, moved, size, before, from);
+      const uint64_t entered = live_table::Take(block);
+      moved = HeapReallocate(block, size);
+      if (moved != nullptr)
+        recorder::OnRealloc(thread, api, block, moved, size, before, from);
+      else
+        live_table::PutBack(block, entered);
     } else if (thread != nullptr && size >= countdown) {
       moved = AllocateSampled(thread, api, size, kNatural, false, from);
       if (moved != nullptr) {
@@ -230,7 +255,12 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
       }
     } else {
       if (thread == nullptr) StopIfNotRecording();
-      moved = heap::Reallocate(block, size);
+      const uint64_t entered = live_table::Take(block);
+      moved = HeapReallocate(block, size);
+      if (moved != nullptr)
+        live_table::Enter(moved, kNoStack, size);
+      else
+        live_table::PutBack(block, entered);
     }
   } else if (region::Contains(block)) {
     moved = ReallocateFromRegion(api, block, size, from);

@@ -68,6 +68,10 @@ bool Apply(const Slice& key, const Slice& value, Options* options) {
     options->guard_kills = value.Is("die");
     return options->guard_kills || value.Is("report");
   }
+  if (key.Is("leak_check")) {
+    options->leak_check = value.Is("yes") || value.Is("1");
+    return options->leak_check || value.Is("no") || value.Is("0");
+  }
   uint64_t number = 0;
   if (!value.Number(&number)) return false;
   const auto set = [number](auto* target, uint64_t smallest, uint64_t largest) {
@@ -77,6 +81,7 @@ bool Apply(const Slice& key, const Slice& value, Options* options) {
   };
   if (key.Is("sample_bytes")) return set(&options->sample_bytes, 1, uint64_t{1} << 40);
   if (key.Is("guard")) return set(&options->guard, 0, 1u << 30);
+  if (key.Is("leak_check_signal")) return set(&options->leak_check_signal, 0, 64);
   if (key.Is("seed")) return set(&options->seed, 0, ~uint64_t{0});
   if (key.Is("ring_bytes")) return set(&options->ring_bytes, 64 << 10, uint64_t{1} << 30);
   return false;

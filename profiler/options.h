@@ -8,6 +8,8 @@
 //   guard_action=report|die  what follows on a heap error on a guarded block, besides its report
 //   seed=N                seed of the sampler, for repeatable runs
 //   ring_bytes=N          size of the shared segment
+//   leak_check=yes|no     look for lost blocks when the process ends
+//   leak_check_signal=N   look for them, too, when signal N ends the process
 //
 // Context: start of the process, no allocation. A bad option is reported through `error`, never by exiting.
 #pragma once
@@ -29,6 +31,8 @@ struct Options {
   uint64_t seed = 0;
   uint32_t guard = 0;
   bool guard_kills = false;
+  bool leak_check = false;
+  uint32_t leak_check_signal = 0;
   bool under_valgrind = false;  // take over malloc even there: for counting instructions with callgrind
   // The first thing that could not be understood: a slice of the text, "" when all was well.
   char error[128] = "";

@@ -2,6 +2,7 @@
 #include "profiler/previous_stack.h"
 
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 #include "profiler/session.h"
 
 namespace tidemark {
@@ -56,7 +57,7 @@ bool GrowFrames(StackMemory* memory) {
     capacity = kFirstCapacity;
     frames = static_cast<StackFrame*>(old.first_room);
   } else {
-    frames = static_cast<StackFrame*>(os::Map(MapBytes(capacity)));
+    frames = static_cast<StackFrame*>(own_memory::Map(MapBytes(capacity)));
     if (frames == nullptr) return false;
   }
   StackFrame* previous = frames + 1;
@@ -73,7 +74,7 @@ bool GrowFrames(StackMemory* memory) {
   memory->words = words;
   memory->capacity = capacity;
   // Last: whoever interrupts this and never comes back leaves pointers to what is mapped.
-  if (old.capacity > kFirstCapacity) os::Unmap(old.previous - 1, MapBytes(old.capacity));
+  if (old.capacity > kFirstCapacity) own_memory::Unmap(old.previous - 1, MapBytes(old.capacity));
   return true;
 }
 
@@ -82,13 +83,13 @@ void GrowKnownNodes(StackMemory* memory) {
   memory->known_misses = 0;
   if (memory->known_bits == kLastBits) return;
   const uint32_t bits = memory->known == nullptr ? kFirstBits : memory->known_bits + kMoreBits;
-  auto* larger = static_cast<KnownNode*>(os::Map(sizeof(KnownNode) << bits));
+  auto* larger = static_cast<KnownNode*>(own_memory::Map(sizeof(KnownNode) << bits));
   if (larger == nullptr) return;  // slower without
   const StackMemory old = *memory;
   memory->known_bits = 0;  // never bits of the one with the memory of the other, whoever interrupts this
   memory->known = larger;
   memory->known_bits = bits;
-  if (old.known != nullptr) os::Unmap(old.known, sizeof(KnownNode) << old.known_bits);
+  if (old.known != nullptr) own_memory::Unmap(old.known, sizeof(KnownNode) << old.known_bits);
 }
 
 void FollowEpoch(StackMemory* memory, uint32_t epoch) {

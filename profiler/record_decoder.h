@@ -38,9 +38,43 @@ inline bool DecodeModule(const uint64_t* words, size_t length, uint64_t tsc, Tra
   return true;
 }
 
-// `Events` has Alloc, Free, Realloc, Gap, HeapError, Guard and Mark as EventEncoder does; `tables` has OnNode and
-// OnModule, or is null: not wanted. False: the words do not make sense from some record on, what was before it has been
-// handed out.
+// Of a kLeakCheck record.
+inline TraceLeakCheck LeakCheckOf(const uint64_t* words, bool ended) {
+  TraceLeakCheck check;
+  check.number = static_cast<uint32_t>(Bits(words[0], 16, 16));
+  check.trigger = static_cast<LeakTrigger>(Bits(words[0], 32, 8));
+  check.method = static_cast<LeakMethod>(Bits(words[0], 40, 8));
+  check.outcome = static_cast<LeakOutcome>(Bits(words[0], 48, 8));
+  check.flags = static_cast<uint32_t>(Bits(words[0], 56, 8));
+  check.tsc = words[1];
+  if (!ended) return check;
+  check.pause_us = words[2];
+  check.scan_us = words[3];
+  check.threads = static_cast<uint32_t>(words[4]);
+  check.threads_not_stopped = static_cast<uint32_t>(words[4] >> 32);
+  check.root_bytes = words[5];
+  check.live_blocks = words[6];
+  check.live_bytes = words[7];
+  return check;
+}
+
+// Of a kLeakRow record.
+inline TraceLeakRow LeakRowOf(const uint64_t* words) {
+  TraceLeakRow row;
+  row.leak_class = static_cast<uint8_t>(Bits(words[0], 4, 4));
+  row.root = static_cast<uint8_t>(Bits(words[0], 8, 4));
+  row.flags = static_cast<uint32_t>(Bits(words[0], 12, 8));
+  row.node = static_cast<uint32_t>(Bits(words[0], 20, kNodeBits));
+  row.address = words[1];
+  row.bytes = words[2];
+  row.blocks = row.address == 0 ? words[3] : 1;
+  row.leader = row.address == 0 ? 0 : words[3];
+  return row;
+}
+
+// `Events` has Alloc, Free, Realloc, Gap, HeapError, Guard and Mark as EventEncoder does; `tables` has OnNode,
+// OnModule, OnLeakCheck and OnLeakRow, or is null: not wanted. False: the words do not make sense from some record on,
+// what was before it has been handed out.
 template <typename Events, typename Tables>
 bool DecodeRecords(const uint64_t* words, size_t count, uint64_t* clock, Events& events, Tables* tables) {
   const uint64_t* at = words;
@@ -142,6 +176,19 @@ bool DecodeRecords(const uint64_t* words, size_t count, uint64_t* clock, Events&
         at += length;
         break;
       }
+      case RecordKind::kLeakCheck: {
+        const bool ended = Bits(w0, 4, 1) != 0;
+        const size_t length = ended ? 8 : 2;
+        if (!have(length)) break;
+        if (tables != nullptr) tables->OnLeakCheck(LeakCheckOf(at, ended), ended);
+        at += length;
+        break;
+      }
+      case RecordKind::kLeakRow:
+        if (!have(4)) break;
+        if (tables != nullptr) tables->OnLeakRow(static_cast<uint32_t>(Bits(w0, 48, 16)), LeakRowOf(at));
+        at += 4;
+        break;
       default:
         sound = false;
         break;

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "profiler/live_table.h"
 #include "profiler/module_publisher.h"
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 #include "profiler/ring_writer.h"
 #include "profiler/session_client.h"
 #include "profiler/stack_table.h"
@@ -30,6 +32,8 @@ std::atomic<bool> recording{false};
 __thread uint32_t unslotted_events __attribute__((tls_model("initial-exec"))) = 0;  // of a thread that found no slot
 char session_name[33] = "";
 constexpr uint32_t kMaxSlots = 16384;
+constexpr size_t kPage = 4096;
+ThreadState* leak_writer = nullptr;
 ThreadState** thread_states = nullptr;  // by slot; kept over the slot's owners
 
 void Add(std::atomic<uint64_t>& counter, uint64_t n) {
@@ -38,16 +42,17 @@ void Add(std::atomic<uint64_t>& counter, uint64_t n) {
 
 bool PrepareSession() {
   if (fork_page == nullptr) {
-    fork_page = static_cast<std::atomic<uint32_t>*>(os::Map(4096));
+    fork_page = static_cast<std::atomic<uint32_t>*>(own_memory::Map(4096));
     if (fork_page == nullptr) return false;
     if (os::IsError(os::Advise(fork_page, 4096, MADV_WIPEONFORK))) return false;
   }
   if (thread_states == nullptr) {
     constexpr size_t kBytes = kMaxSlots * sizeof(ThreadState*);  // NOLINT(bugprone-sizeof-expression): of pointers
-    thread_states = static_cast<ThreadState**>(os::Map(kBytes));
+    thread_states = static_cast<ThreadState**>(own_memory::Map(kBytes));
     if (thread_states == nullptr) return false;
   }
   session.collector = session_name;
+  own_memory::Remember(session.header, session.bytes);
   ForgetCollector();
   ForgetPublishedModules();
   if (!ResetUnwinder() || !ResetStackTable(true)) return false;
@@ -74,6 +79,9 @@ bool AdoptChild() {
   if (!fork_page->compare_exchange_strong(expected, kImageAdopting)) return false;
   recording.store(false, std::memory_order_relaxed);
   this_thread = nullptr;
+  leak_writer = nullptr;
+  live_table::BeginImage();
+  own_memory::Forget(session.header);
   DetachSession(&session);
   if (AttachToCollector(session_name, true, false, &session) != Attach::kAttached || !PrepareSession()) {
     DetachSession(&session);
@@ -84,12 +92,14 @@ bool AdoptChild() {
   return true;
 }
 
+std::atomic<void*> spare_page{nullptr};  // for the writer of a leak check when there is no memory any more
+
 ThreadState* MakeState(uint32_t index) {
   ThreadState* state = thread_states[index];
   if (state == nullptr) {
-    constexpr size_t kPage = 4096;
     static_assert(sizeof(ThreadState) <= 768, "the rest of the page is for the frames of short stacks");
-    state = static_cast<ThreadState*>(os::Map(kPage));
+    state = static_cast<ThreadState*>(own_memory::Map(kPage));
+    if (state == nullptr) state = static_cast<ThreadState*>(spare_page.exchange(nullptr, std::memory_order_relaxed));
     if (state == nullptr) return nullptr;
     state->frames.first_room = state + 1;
     state->frames.first_room_bytes = kPage - sizeof(ThreadState);
@@ -98,9 +108,9 @@ ThreadState* MakeState(uint32_t index) {
   return state;
 }
 
-ThreadState* ClaimSlot() {
+// A slot of its own for records of the calling thread; nullptr: none to be had.
+ThreadState* ClaimSlotFor(uint32_t tid) {
   SessionHeader* header = session.header;
-  const uint32_t tid = os::ThreadId();
   const uint32_t count = header->thread_slot_count < kMaxSlots ? header->thread_slot_count : kMaxSlots;
   // Slots are taken in turn, so that a thousand threads that start do not each look at all that came before.
   const uint32_t first = header->slot_hint.load(std::memory_order_relaxed);
@@ -134,13 +144,19 @@ ThreadState* ClaimSlot() {
     thread->until_timed = 1;
     thread->serial = header->thread_serials.fetch_add(1, std::memory_order_relaxed) + 1;
     slot.serial.store(thread->serial, std::memory_order_relaxed);
-    if (thread->serial > 1) stamp_records.store(true, std::memory_order_relaxed);
     const uint64_t seed = header->seed != 0 ? header->seed + thread->serial : os::Tsc() ^ uint64_t { tid } << 32;
     thread->sampler.Seed(seed);
-    this_thread = thread;
     return thread;
   }
   return nullptr;
+}
+
+ThreadState* ClaimSlot() {
+  ThreadState* thread = ClaimSlotFor(os::ThreadId());
+  if (thread == nullptr) return nullptr;
+  if (thread->serial > 1) stamp_records.store(true, std::memory_order_relaxed);
+  this_thread = thread;
+  return thread;
 }
 
 // Is this hook nested in another one of the same thread, or was that one left by longjmp? Stacks grow down: a nested
@@ -270,6 +286,7 @@ ThreadState* EnterSlowly(uintptr_t sp, EventKind kind) {
 void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const UnwindStart& from) {
   const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
+  live_table::Enter(block, node, size);
   if (!Reserve(thread, 3 + kTimeWords)) return Drop(thread, kKindAlloc, size);
   bool escaped;
   const uint64_t head = HeadWord(RecordKind::kAlloc, api, size, node, &escaped);
@@ -282,6 +299,7 @@ void OnAlloc(ThreadState* thread, Api api, const void* block, size_t size, const
 
 void OnFree(ThreadState* thread, const void* block) {
   const Timing timing(thread);
+  live_table::Take(block);
   if (!Reserve(thread, 1 + kTimeWords)) return Drop(thread, kKindFree, 0);
   const uint64_t time = TimeField(thread, 0, 16);
   PutWord(thread, static_cast<uint64_t>(RecordKind::kFree) | AddressField(block) << 4 | time << 48);
@@ -292,6 +310,7 @@ void OnRealloc(ThreadState* thread, Api api, const void* old_block, const void* 
                const UnwindStart& from) {
   const Timing timing(thread);
   const uint32_t node = TakeStack(thread, from);
+  live_table::Enter(block, node, size);
   if (!Reserve(thread, 4 + kTimeWords)) return Drop(thread, kKindRealloc, size);
   bool escaped;
   const uint64_t head = HeadWord(RecordKind::kRealloc, api, size, node, &escaped);
@@ -395,6 +414,45 @@ void CountForeignFree() {
 void CountRegionFull(size_t size) {
   session.header->region_full_count.fetch_add(1, std::memory_order_relaxed);
   session.header->region_full_bytes.fetch_add(size, std::memory_order_relaxed);
+}
+
+void PrepareLeakWriter() { spare_page.store(own_memory::Map(kPage), std::memory_order_relaxed); }
+
+// One for all checks of an image, so that their records come in order, until its thread ends.
+ThreadState* ClaimLeakWriter() {
+  if (!recording.load(std::memory_order_acquire) || image_state->load(std::memory_order_acquire) != kImageRecording ||
+      session.header->pid.load(std::memory_order_relaxed) != os::ProcessId()) {
+    return nullptr;
+  }
+  if (leak_writer != nullptr && leak_writer->slot->owner.load(std::memory_order_acquire) == leak_writer->tid &&
+      leak_writer->slot->serial.load(std::memory_order_relaxed) == leak_writer->serial) {
+    return leak_writer;
+  }
+  leak_writer = ClaimSlotFor(os::ThreadId());
+  if (leak_writer != nullptr) leak_writer->waits = true;
+  return leak_writer;
+}
+
+void ReleaseLeakWriter(ThreadState* writer) { CloseChunk(writer); }
+
+bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count) {
+  if (!ReserveWords(writer, count)) return false;
+  for (uint32_t i = 0; i < count; i++) PutWord(writer, words[i]);
+  Commit(writer);
+  ReleaseIfOneShot(writer);
+  return true;
+}
+
+uint32_t ThreadsInHooks() {
+  const uint32_t count = session.header->thread_slot_count < kMaxSlots ? session.header->thread_slot_count : kMaxSlots;
+  uint32_t busy = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const ThreadState* thread = thread_states[i];
+    if (thread == nullptr || thread->busy_sp == 0) continue;
+    const uint32_t owner = session.slots[i].owner.load(std::memory_order_relaxed);
+    if (owner != 0 && owner != kSlotDead) busy++;
+  }
+  return busy;
 }
 
 void OnExit(uint64_t countdown) {

@@ -90,6 +90,17 @@ bool WantsGuard(ThreadState* thread);
 bool UsesGuards();
 void CountGuardsGivenUp();
 
+// A place in the ring for the verdict of a leak check, apart from the calling thread's, which may be in the middle of a
+// record. nullptr: this image does not record (a vfork child is its parent's), or there is no slot.
+ThreadState* ClaimLeakWriter();
+// Call once at start, so that there will be one when memory has run out.
+void PrepareLeakWriter();
+void ReleaseLeakWriter(ThreadState* writer);
+// Commits one record; waits for room in sampled mode, too. False: nobody will ever read it.
+bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count);
+// Threads that were stopped while they recorded an event: what they were obtaining or moving is in no table.
+uint32_t ThreadsInHooks();
+
 void CountForeignFree();
 void CountRegionFull(size_t size);
 // The image is about to end normally: what is left of this thread's byte count is added, the collector is told.

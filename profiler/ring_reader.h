@@ -64,6 +64,9 @@ class RingReader {
     // Events of one thread in program order, whose section is to be finished; (chunk_sequence, fragment) of the header
     // grows from call to call of one thread. The nodes and modules that the events refer to have been handed out.
     virtual void OnEvents(const EventsHeader& header, EventEncoder& events) = 0;
+    // A leak check begins, or has ended; what it found comes in between, row by row.
+    virtual void OnLeakCheck(const TraceLeakCheck& /*check*/, bool /*ended*/) {}
+    virtual void OnLeakRow(uint32_t /*check_number*/, const TraceLeakRow& /*row*/) {}
     // After each chunk; the place to look after something urgent.
     virtual void BetweenChunks() {}
   };

@@ -85,7 +85,7 @@ int64_t SleepUntilChunk(ThreadState* thread, uint32_t hint) {
 
 int64_t WaitForChunk(ThreadState* thread, uint32_t hint) {
   SessionHeader* header = session.header;
-  if (header->mode != static_cast<uint32_t>(Mode::kFull) || thread->stalled) return -1;
+  if ((header->mode != static_cast<uint32_t>(Mode::kFull) && !thread->waits) || thread->stalled) return -1;
   const uint64_t stalled = stalled_tick.load(std::memory_order_relaxed);
   if (stalled != 0 && stalled == header->tick.load(std::memory_order_relaxed)) return -1;
   // Sequentially consistent, with the collector's fence between freeing and looking here: either it sees us, or we see

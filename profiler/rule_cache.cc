@@ -4,6 +4,7 @@
 #include "profiler/module_map.h"
 #include "profiler/module_publisher.h"
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 
 namespace tidemark {
 
@@ -62,7 +63,7 @@ Rule FindRule(ThreadState* thread, uintptr_t ip, bool exact, CfiRow* row) {
 bool ResetRules(uint64_t generation) {
   constexpr size_t kBytes = kRuleEntries * sizeof(*rule_entries);
   if (rule_entries == nullptr) {
-    rule_entries = static_cast<std::atomic<uint64_t>*>(os::Map(kBytes));
+    rule_entries = static_cast<std::atomic<uint64_t>*>(own_memory::Map(kBytes));
     if (rule_entries == nullptr) return false;
     os::Advise(rule_entries, kBytes, MADV_NOHUGEPAGE);
   } else {

@@ -167,6 +167,14 @@ enum class RecordKind : uint32_t {
   //   w1: address of the block 44 | dt 20   w2: offset of the access   w3: size
   //   w4, w5: node 32 | thread serial 32, of the stacks that obtained and released the block
   kGuardReport = 10,
+  // A leak check begins (2 words) or has ended (8 words).
+  //   w0: kind 4 | ended 1 | 0 11 | number 16 | trigger 8 | method 8 | outcome 8 | flags 8      w1: tsc
+  //   w2: pause in us  w3: scan in us  w4: threads 32 | not stopped 32  w5: root bytes  w6: live blocks  w7: live bytes
+  kLeakCheck = 11,
+  // 4 words. Part of a check's verdict; between its two kLeakCheck records, of the same thread.
+  //   w0: kind 4 | class 4 | root 4 | flags 8 | node 28 | number of the check 16
+  //   w1: address; 0: several blocks   w2: bytes   w3: how many blocks, or the address of the one block's leader
+  kLeakRow = 12,
   // An application's mark. w0: kind 4 | words 12 (whole record) | bytes 16 | dt 32; then text, zero padded to words.
   kMark = 9,
 };

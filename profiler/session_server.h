@@ -26,6 +26,7 @@ struct SessionOptions {
   Mode mode = Mode::kSampled;
   uint64_t sample_bytes = 512 << 10;
   uint32_t guard_every = 0;
+  bool leak_check = false;  // the process does it; here it is known for the trace
   uint64_t seed = 0;
   uint64_t ring_bytes = 0;  // 0: by mode
   // Full mode waits this long for the collector before it drops an event.

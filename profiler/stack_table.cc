@@ -2,6 +2,7 @@
 #include "profiler/stack_table.h"
 
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 #include "profiler/reserved_memory.h"
 #include "profiler/ring_writer.h"
 
@@ -36,10 +37,10 @@ uint32_t StackTableEpoch() { return epoch.load(std::memory_order_acquire); }
 bool ResetStackTable(bool new_session) {
   const bool full = session.header->mode == static_cast<uint32_t>(Mode::kFull);
   if (nodes == nullptr) {
-    nodes = static_cast<Node*>(os::Map(kNodeBytes, PROT_NONE));
-    buckets = static_cast<std::atomic<uint32_t>*>(os::Map(kBucketBytes));
+    nodes = static_cast<Node*>(own_memory::Map(kNodeBytes, PROT_NONE));
+    buckets = static_cast<std::atomic<uint32_t>*>(own_memory::Map(kBucketBytes));
     if (nodes == nullptr || buckets == nullptr) {
-      if (nodes != nullptr) os::Unmap(nodes, kNodeBytes);
+      if (nodes != nullptr) own_memory::Unmap(nodes, kNodeBytes);
       nodes = nullptr;
       return false;
     }

@@ -78,6 +78,7 @@ struct ThreadState {
   uint64_t last_tick;
   uint32_t until_timed;  // events until one is timed, itself included
   bool one_shot;         // too many threads for the pool: give the chunk back after every event
+  bool waits;            // in sampled mode, too: these records are too few and too dear to be dropped
   bool stalled;          // the last wait for a chunk timed out; do not wait again until one is free
 
   ThreadSlot* slot;

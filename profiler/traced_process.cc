@@ -115,6 +115,7 @@ void TracedProcess::WriteInfo() {
       {"image", context_.image - 1},
       {"bypassed", attached_.bypassed},
   };
+  if (context_.session.leak_check) info["leak_check"] = true;
   if (context_.parent_traced) info["parent"] = {{"pid", identity.parent}};
   writer_->WriteInfo(Dump(info));
   writer_->AddClock(clock);
@@ -234,6 +235,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   const uint64_t now_us = MonotonicNs() / 1000;
   longest_gap_us_ = std::max(longest_gap_us_, now_us - std::min(now_us, last_poll_us_));
   reader_.Drain(RingReader::Take::kEverything, now_us, *this);
+  if (leak_check_open_) EndLeakCheck();
   const SessionCounters counters = reader_.Counters();
   const uint64_t* received = reader_.received();
   if (header().attached.load(std::memory_order_acquire) == 0 && Sum(counters.events) == 0) return GiveUp();
@@ -259,7 +261,7 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   cpu_ns_ += CpuNs() - cpu_before;
   uint64_t written[kKindCount];
   for (uint32_t kind = 0; kind < kKindCount; ++kind) written[kind] = received[kind] - unwritten_[kind];
-  const nlohmann::json end = {
+  nlohmann::json end = {
       {"exit", how},
       {"end_monotonic_ns", clock.monotonic_ns},
       {"end_tsc", clock.tsc},
@@ -291,6 +293,9 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
       {"collector",
        {{"cpu_us", cpu_ns_ / 1000}, {"bytes_written", writer_->bytes_written()}, {"longest_gap_us", longest_gap_us_}}},
   };
+  if (context_.session.leak_check || leak_checks_begun_ != 0) {
+    end["leak_checks"] = {{"begun", leak_checks_begun_}, {"finished", leak_checks_finished_}};
+  }
   writer_->Finish(Dump(end));
   summary_.bytes = writer_->bytes_written();
   summary_.error = writer_->error();
@@ -350,6 +355,40 @@ void TracedProcess::OnEvents(const EventsHeader& header, EventEncoder& events) {
   if (writer_->lost_sections() == lost_before) return;
   for (uint32_t kind = 0; kind < kKindCount; ++kind) unwritten_[kind] += events.count(static_cast<EventKind>(kind));
   summary_.unwritten = Sum(unwritten_);
+}
+
+// Checks are numbered here, whatever the process says.
+void TracedProcess::OnLeakCheck(const TraceLeakCheck& check, bool ended) {
+  if (!ended) {
+    if (leak_check_open_) EndLeakCheck();
+    leak_check_open_ = true;
+    leak_check_number_ = check.number;
+    leak_check_ = check;
+    leak_check_.number = ++leak_checks_begun_;
+    leak_check_.outcome = LeakOutcome::kUnfinished;
+    return;
+  }
+  if (!leak_check_open_ || check.number != leak_check_number_) return;
+  const uint32_t number = leak_check_.number;
+  leak_check_ = check;
+  leak_check_.number = number;
+  ++leak_checks_finished_;
+  EndLeakCheck();
+}
+
+void TracedProcess::OnLeakRow(uint32_t check_number, const TraceLeakRow& row) {
+  constexpr size_t kRowsAtOnce = 1 << 16;
+  if (!leak_check_open_ || check_number != leak_check_number_) return;
+  leak_rows_.push_back(row);
+  if (leak_rows_.size() < kRowsAtOnce) return;
+  if (writer_ != nullptr) writer_->AddLeaks(leak_check_, leak_rows_, false);
+  leak_rows_.clear();
+}
+
+void TracedProcess::EndLeakCheck() {
+  leak_check_open_ = false;
+  if (writer_ != nullptr) writer_->AddLeaks(leak_check_, leak_rows_, true);
+  leak_rows_ = std::vector<TraceLeakRow>();
 }
 
 void TracedProcess::BetweenChunks() {

@@ -87,11 +87,14 @@ class TracedProcess : private RingReader::Sink {
   void OnModule(TraceModule module) override;
   void OnThread(TraceThread thread) override;
   void OnEvents(const EventsHeader& header, EventEncoder& events) override;
+  void OnLeakCheck(const TraceLeakCheck& check, bool ended) override;
+  void OnLeakRow(uint32_t check_number, const TraceLeakRow& row) override;
   void BetweenChunks() override;
 
   SessionHeader& header() const { return attached_.segment->header(); }
   TraceSummary GiveUp();
   void WriteInfo();
+  void EndLeakCheck();
   bool RetireIsDue(uint64_t now_us);
   void RetireDeadThreads(uint64_t now_us);
   bool ThreadExists(uint32_t own_tid);
@@ -106,6 +109,11 @@ class TracedProcess : private RingReader::Sink {
   uint64_t unwritten_[kKindCount] = {};  // received, but their section could not be written
   std::vector<uint32_t> nested_tids_;    // ids, as the process sees them, of the threads that exist
   bool nested_tids_complete_ = false;
+  uint32_t leak_checks_begun_ = 0, leak_checks_finished_ = 0;
+  bool leak_check_open_ = false;
+  uint32_t leak_check_number_ = 0;  // as the process says
+  TraceLeakCheck leak_check_;
+  std::vector<TraceLeakRow> leak_rows_;
   bool saw_exiting_ = false;
   bool busy_ = false;
   uint64_t last_poll_us_ = 0;

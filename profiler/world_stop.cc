@@ -10,6 +10,7 @@
 #include <atomic>
 
 #include "profiler/os.h"
+#include "profiler/own_memory.h"
 #include "profiler/signal_action.h"
 #include "profiler/task_files.h"
 
@@ -385,7 +386,7 @@ bool WorldStop::Stop(StoppedThread* threads, uint32_t capacity, uint64_t deadlin
   SetMask(SIG_SETMASK, kAllSignals, &old_mask_);
   Table* in = table.load(std::memory_order_relaxed);
   if (in == nullptr) {
-    in = static_cast<Table*>(os::Map(sizeof(Table)));
+    in = static_cast<Table*>(own_memory::Map(sizeof(Table)));
     if (in == nullptr) return false;
     table.store(in, std::memory_order_release);
   } else {

@@ -44,6 +44,7 @@ Result<ExitStatus> RunCollect(const CollectOptions& given) {
   options.session.mode = parsed.mode;
   options.session.sample_bytes = parsed.sample_bytes;
   options.session.guard_every = parsed.guard;
+  options.session.leak_check = parsed.leak_check;
   options.session.seed = parsed.seed;
   options.session.ring_bytes = parsed.ring_bytes;
   options.output = parsed.out;

@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -45,6 +46,8 @@ struct RecordOptions {
   std::string ring_bytes = "0";
   uint32_t guard = 0;
   std::string guard_action = "report";
+  bool leak_check = false;
+  std::string leak_check_signal;
   uint64_t seed = 0;
   uint64_t full_wait_ms = SessionOptions().full_wait_us / 1000;
   bool quiet = false;
@@ -85,6 +88,17 @@ std::string Size(uint64_t bytes) {
   return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
 }
 
+// "TERM", "SIGTERM" -> 15; 0: not the name of a signal that ends a program unless it is handled, and can be.
+int SignalNumber(const std::string& name) {
+  const std::string bare = name.substr(name.starts_with("SIG") ? 3 : 0);
+  for (const int number :
+       {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGVTALRM, SIGPROF}) {
+    const char* known = sigabbrev_np(number);
+    if (known != nullptr && bare == known) return number;
+  }
+  return 0;
+}
+
 Error Fail(std::string message, ExitStatus status = kOwnFailure) { return Error{status, std::move(message)}; }
 
 Result<SessionOptions> SessionFrom(const RecordOptions& options) {
@@ -111,6 +125,13 @@ Result<SessionOptions> SessionFrom(const RecordOptions& options) {
     return Fail("record: --guard-action is 'report' or 'die', not '" + options.guard_action + "'");
   }
   session.guard_every = options.guard;
+  session.leak_check = options.leak_check || !options.leak_check_signal.empty();
+  if (!options.leak_check_signal.empty() && SignalNumber(options.leak_check_signal) == 0) {
+    return Fail(
+        "record: --leak-check-signal needs the name of a signal that ends a program and can be handled, such "
+        "as TERM or SIGUSR1, not '" +
+        options.leak_check_signal + "'");
+  }
   session.seed = options.seed;
   if (options.full_wait_ms > 3'600'000) return Fail("record: --full-wait takes milliseconds, an hour at most");
   session.full_wait_us = options.full_wait_ms * 1000;
@@ -182,6 +203,10 @@ class Recording {
     std::string words = "mode=" + options_.mode + ",session=" + session_name;
     if (options_.follow == "no") words += ",follow=no";
     if (options_.guard_action == "die") words += ",guard_action=die";
+    if (options_.leak_check || !options_.leak_check_signal.empty()) words += ",leak_check=yes";
+    if (const int number = SignalNumber(options_.leak_check_signal); number != 0) {
+      words += ",leak_check_signal=" + std::to_string(number);
+    }
     return {{"LD_PRELOAD", preload}, {"TIDEMARK_OPTIONS", words}};
   }
 
@@ -374,6 +399,11 @@ RunFunction DefineRecord(CLI::App& app) {
   app.add_option("--guard-action", options->guard_action,
                  "after a heap error on a guarded block: report it and go on, or die of it (default report)")
       ->type_name("report|die");
+  app.add_flag("--leak-check", options->leak_check,
+               "look for lost blocks when the program ends: exit, _exit, abort, exec");
+  app.add_option("--leak-check-signal", options->leak_check_signal,
+                 "do so, too, when this signal ends the program, unless the program handles or ignores it")
+      ->type_name("NAME");
   app.add_option("--seed", options->seed, "seed of the sampler, for runs that repeat (default 0: from the clock)")
       ->type_name("N");
   app.add_option("--ring-bytes", options->ring_bytes, "shared memory per process (default 1M sampled, 8M full)")

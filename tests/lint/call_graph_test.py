@@ -22,7 +22,8 @@ DOCUMENT = tree.ROOT / "docs" / "signal-safety.md"
 
 # Only this function is called before a thread's first event in a process image is recorded, or for a nested one.
 FIRST_EVENT = "recorder::EnterSlowly"
-PHASES = ("start", "first event", "later")
+AT_EXIT = "lifecycle::Destruct"
+PHASES = ("start", "first event", "later", "end")
 
 # Whose address is taken, and who calls it. A new one fails the test until it stands here: callers by address are not
 # seen by the graph. "handler": a root of its own.
@@ -37,12 +38,20 @@ ADDRESS_TAKEN = {
     "heap::SyscallOfHeap": "by mimalloc, instead of syscall",
     "OwnPrctl": "by prctl, before the next one is known",
     "OwnSyscall": "by syscall, before the next one is known",
+    "exits::OnSignal": "at the end: of the signal that --leak-check-signal names",
+    "exits::RunMain": "at the end: by libc, in place of main",
+    "exits::NotThere": "by nobody: stands for what this libc does not have",
+    "exits::NextInRegion": "at the end: by a leak check in sampled mode",
+    "OnStop": "at the end: of the signal that stops threads for a leak check",
     "lifecycle::EarlyUsableSize": "by SlowUsableSize, before the constructor",
 }
 # Tables of functions, by the name of the variable, and what is in them.
 TABLES = {
     "hot": "mimalloc",
     "heap::mi": "mimalloc",
+    "tidemark_next_exits": "who serves exit, exec and their like behind us",
+    "leak_check::heap": "mimalloc's usable_size, and exits::NextInRegion",
+    "exits::real_main": "main",
     "tidemark_next_prctl": "who serves prctl behind us",
     "tidemark_next_syscall": "who serves syscall behind us",
 }
@@ -53,11 +62,14 @@ BY_REGISTER = {
     "FreeSlow": "the next allocator",
     "ReallocateSlow": "the next allocator",
     "SlowUsableSize": "the next allocator",
+    "valloc": "the next allocator",
+    "tidemark_exit_watched": "who serves exit, exec and their like behind us",
+    "exits::Resolve": "dlsym, as often as it is called",
 }
 # Put there by the compiler's own start files, in every shared library.
 START_FILES = {"frame_dummy", "register_tm_clones", "deregister_tm_clones", "__do_global_dtors_aux", "_init", "_fini"}
 # Asked by unit tests only.
-FOR_TESTS = {"region::RequestedSize"}
+FOR_TESTS = {"region::RequestedSize", "WorldStop::StillAsleep"}
 # What a compiler may or may not put in line.
 INLINED_AT_WILL = {"memcpy", "memset", "memmove", "memcmp", "strlen", "strcmp"}
 
@@ -200,9 +212,17 @@ def rows_under(heading, text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def hook_names():
+def exported_names(kinds):
     table = (tree.ROOT / "interpose" / "hook_table.h").read_text()
-    return re.findall(r"^  (?:HOOK|API|WATCHED)\((\w+)\)", table, re.M)
+    return re.findall(rf"^  (?:{kinds})\((\w+)\)", table, re.M)
+
+
+def hook_names():
+    return exported_names("HOOK|API|WATCHED")
+
+
+def exit_names():
+    return exported_names("EXIT")
 
 
 class LibraryTest(unittest.TestCase):
@@ -218,18 +238,23 @@ class LibraryTest(unittest.TestCase):
                     for address in graph.named(name)]
         gate = graph.named(FIRST_EVENT)
         cls.roots = hooks + handlers
+        cls.exits = [graph.exports[name] for name in exit_names()]
+        cls.exits += graph.named(AT_EXIT)
+        cls.exits += [address for name, how in ADDRESS_TAKEN.items() if how.startswith("at the end")
+                      for address in graph.named(name)]
         cls.reached = {
             "start": graph.reach({address for address in graph.starters
-                                  if graph.functions[address].name not in START_FILES}),
+                                  if graph.functions[address].name not in START_FILES | {AT_EXIT}}),
             "first event": graph.reach(gate),
             "later": graph.reach(cls.roots, without=gate),
+            "end": graph.reach(cls.exits),
         }
-        cls.everything = graph.reach(cls.roots)
+        cls.everything = graph.reach(cls.roots + cls.exits)
 
     def test_there_is_something_to_check(self):
         self.assertEqual(len(self.graph.named(FIRST_EVENT)), 1, f"{FIRST_EVENT} is gone: name what took its place")
         self.assertGreater(len(self.everything), 60)
-        self.assertEqual(set(self.everything), set(self.reached["first event"]) | set(self.reached["later"]))
+        self.assertEqual(set(self.everything), set.union(*(set(self.reached[phase]) for phase in PHASES[1:])))
 
     def test_functions_of_libc(self):
         allowed = {phase: set() for phase in PHASES}
@@ -249,7 +274,8 @@ class LibraryTest(unittest.TestCase):
         graph = self.graph
         taken = {graph.functions[address].name for address in graph.taken} - START_FILES
         # Hooks may be handed to anybody: they are roots of the graph.
-        self.assertEqual(taken - set(hook_names()), set(ADDRESS_TAKEN), "functions whose address is taken")
+        hooks = set(hook_names() + exit_names())
+        self.assertEqual(taken - hooks, set(ADDRESS_TAKEN), "functions whose address is taken")
         reached = set(self.everything) | set(self.reached["start"])
         self.assertEqual(graph.of_all(reached, "tables"), set(TABLES), "tables that are called through")
         unnamed = {graph.functions[address].name for address in reached if graph.functions[address].unnamed}
@@ -262,7 +288,7 @@ class LibraryTest(unittest.TestCase):
     def test_no_static_initialiser_runs(self):
         """Our constructor runs before all others; state that another one sets up would be set up too late."""
         names = {self.graph.functions[address].name for address in self.graph.starters} - START_FILES
-        self.assertEqual(names, {"lifecycle::Construct", "lifecycle::Destruct"})
+        self.assertEqual(names, {"lifecycle::Construct", AT_EXIT})
 
     def test_no_function_is_reached_from_nowhere(self):
         """Code that the graph does not reach would be code that it cannot vouch for."""
@@ -289,6 +315,7 @@ class LibraryTest(unittest.TestCase):
         depth = {
             "later": max(self.graph.deepest(root, without=gate) for root in self.roots),
             "first event": max(self.graph.deepest(root) for root in gate),
+            "end": max(self.graph.deepest(root) for root in self.exits),
         }
         for phase, (size, names) in depth.items():
             self.assertLessEqual(size, figures[f"frames of ours, {phase}"], f"{phase}: {' -> '.join(names)}")

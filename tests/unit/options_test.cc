@@ -21,7 +21,18 @@ TEST(Options, Defaults) {
     EXPECT_EQ(o.ring_bytes, 0u);
     EXPECT_EQ(o.seed, 0u);
     EXPECT_EQ(o.guard, 0u);
+    EXPECT_FALSE(o.leak_check);
+    EXPECT_EQ(o.leak_check_signal, 0u);
     EXPECT_STREQ(o.error, "");
+  }
+}
+
+TEST(Options, LeakCheck) {
+  for (const char* yes : {"leak_check=yes", "leak_check=1"}) EXPECT_TRUE(ParseOptions(yes).leak_check) << yes;
+  for (const char* no : {"leak_check=no", "leak_check=0"}) EXPECT_FALSE(ParseOptions(no).leak_check) << no;
+  EXPECT_EQ(ParseOptions("leak_check_signal=15").leak_check_signal, 15u);
+  for (const char* wrong : {"leak_check=exit", "leak_check=", "leak_check_signal=65", "leak_check_signal=TERM"}) {
+    EXPECT_STREQ(ParseOptions(wrong).error, wrong);
   }
 }
 
