@@ -17,6 +17,13 @@ constexpr uint64_t kWord = 8;
 constexpr size_t RoundUp(size_t bytes) { return (bytes + 15) & ~size_t{15}; }
 uint64_t LowOf(const HeapBlock* blocks) { return blocks[0].start & ~((uint64_t{1} << kGranuleBits) - 1); }
 
+// What will be scanned soon: the beginning, after which the processor knows how it goes on.
+void Prefetch(const HeapBlock& block) {
+  constexpr uint64_t kLine = 64;
+  __builtin_prefetch(reinterpret_cast<const void*>(block.start));
+  if (block.size > kLine) __builtin_prefetch(reinterpret_cast<const void*>(block.start + kLine));
+}
+
 bool HasAvx2() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   constexpr unsigned kOsSavesRegisters = 1u << 27, kAvx2 = 1u << 5;
@@ -121,13 +128,15 @@ ReachabilityMarker::ReachabilityMarker(const HeapBlock* blocks, uint32_t count, 
   }
 }
 
-uint32_t ReachabilityMarker::Find(uint64_t word, bool* inside) const {
+inline const uint32_t* ReachabilityMarker::GranuleOf(uint64_t word) const {
   const uint64_t offset = word - low_;
   const uint32_t unit = units_[offset >> kUnitBits];
-  if (unit == 0) return kNobody;
-  const uint32_t first = granules_[uint64_t{unit - 1} * kGranulesPerUnit + (offset >> kGranuleBits) % kGranulesPerUnit];
-  if (first == 0) return kNobody;
-  uint32_t i = first - 1;
+  if (unit == 0) return nullptr;
+  return &granules_[uint64_t{unit - 1} * kGranulesPerUnit + (offset >> kGranuleBits) % kGranulesPerUnit];
+}
+
+uint32_t ReachabilityMarker::FindFrom(uint32_t first, uint64_t word, bool* inside) const {
+  uint32_t i = first;
   if (blocks_[i].start > word) return kNobody;
   while (i + 1 < count_ && blocks_[i + 1].start <= word) i++;
   const uint64_t within = word - blocks_[i].start;
@@ -136,18 +145,57 @@ uint32_t ReachabilityMarker::Find(uint64_t word, bool* inside) const {
   return i;
 }
 
-template <typename OnBlock>
-void ReachabilityMarker::ForEachPointer(uint64_t start, uint64_t end, OnBlock on_block) const {
+uint32_t ReachabilityMarker::Find(uint64_t word, bool* inside) const {
+  const uint32_t* granule = GranuleOf(word);
+  return granule == nullptr || *granule == 0 ? kNobody : FindFrom(*granule - 1, word, inside);
+}
+
+// Calls on_word(word, where the next one is) for words that may point at a block, until it returns false.
+template <typename OnWord>
+void ReachabilityMarker::ForEachCandidate(uint64_t start, uint64_t end, OnWord on_word) const {
   uint64_t at = (start + kWord - 1) & ~(kWord - 1);
   end &= ~(kWord - 1);
   while (at < end) {
     at = has_avx2_ ? NextInRangeAvx2(at, end, low_, span_) : NextInRange(at, end, low_, span_);
     if (at >= end) return;
-    bool inside = false;
-    const uint32_t block = Find(*reinterpret_cast<const uint64_t*>(at), &inside);
+    const uint64_t word = *reinterpret_cast<const uint64_t*>(at);
     at += kWord;
-    if (block != kNobody && !on_block(block, inside, at)) return;
+    if (!on_word(word, at)) return;
   }
+}
+
+template <typename OnBlock>
+void ReachabilityMarker::ForEachPointer(uint64_t start, uint64_t end, OnBlock on_block) const {
+  ForEachCandidate(start, end, [this, on_block](uint64_t word, uint64_t behind) {
+    bool inside = false;
+    const uint32_t block = Find(word, &inside);
+    return block == kNobody || on_block(block, inside, behind);
+  });
+}
+
+void ReachabilityMarker::Consider(uint64_t word, RootKind root) {
+  const uint32_t* granule = GranuleOf(word);
+  if (granule == nullptr) return;
+  __builtin_prefetch(granule);
+  if (candidates_.full()) LookUpGranule();
+  candidates_.Put({word, granule, root});
+}
+
+void ReachabilityMarker::LookUpGranule() {
+  const Candidate candidate = candidates_.Take();
+  if (*candidate.granule == 0) return;
+  const uint32_t block = *candidate.granule - 1;
+  __builtin_prefetch(&blocks_[block]);
+  __builtin_prefetch(&marks_[block], 1);
+  if (located_.full()) LookUpBlock();
+  located_.Put({candidate.word, block, candidate.root});
+}
+
+void ReachabilityMarker::LookUpBlock() {
+  const Located located = located_.Take();
+  bool inside = false;
+  const uint32_t block = FindFrom(located.block, located.word, &inside);
+  if (block != kNobody) Reach(block, inside, located.root);
 }
 
 void ReachabilityMarker::Reach(uint32_t block, bool inside, RootKind root) {
@@ -166,26 +214,40 @@ void ReachabilityMarker::Reach(uint32_t block, bool inside, RootKind root) {
     if (mark == kReached) return;
     marks_[block] = static_cast<uint8_t>(kReached | by_root);
   }
-  __builtin_prefetch(reinterpret_cast<const void*>(blocks_[block].start));
-  pending_[pending_count_++] = block;
+  if (to_scan_.full()) {
+    pending_[pending_count_++] = block;
+    return;
+  }
+  Prefetch(blocks_[block]);
+  to_scan_.Put(block);
 }
 
 void ReachabilityMarker::Flood() {
-  while (pending_count_ != 0) {
-    const uint32_t block = pending_[--pending_count_];
+  for (;;) {
+    if (to_scan_.empty()) {
+      while (!candidates_.empty()) LookUpGranule();
+      while (!located_.empty()) LookUpBlock();
+      while (pending_count_ != 0 && !to_scan_.full()) {
+        const uint32_t block = pending_[--pending_count_];
+        Prefetch(blocks_[block]);
+        to_scan_.Put(block);
+      }
+      if (to_scan_.empty()) return;
+    }
+    const uint32_t block = to_scan_.Take();
     const auto root = static_cast<RootKind>(marks_[block] >> 4);
-    ForEachPointer(blocks_[block].start, blocks_[block].start + blocks_[block].size,
-                   [this, root](uint32_t target, bool inside, uint64_t) {
-                     Reach(target, inside, root);
-                     return true;
-                   });
+    ForEachCandidate(blocks_[block].start, blocks_[block].start + blocks_[block].size,
+                     [this, root](uint64_t word, uint64_t) {
+                       Consider(word, root);
+                       return true;
+                     });
   }
 }
 
 void ReachabilityMarker::MarkRoots(const RootRange& range) {
   if (count_ == 0) return;
-  ForEachPointer(range.start, range.end, [this, &range](uint32_t block, bool inside, uint64_t) {
-    Reach(block, inside, range.kind);
+  ForEachCandidate(range.start, range.end, [this, &range](uint64_t word, uint64_t) {
+    Consider(word, range.kind);
     return true;
   });
   Flood();

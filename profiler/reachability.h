@@ -70,11 +70,51 @@ class ReachabilityMarker {
 
   static constexpr uint32_t kNobody = ~uint32_t{0};
 
-  // The block that the word points at or right behind; kNobody: none. *inside: not at its beginning.
+  // What has been prefetched and not looked at yet: nearly every step of marking is a miss of the caches, and a
+  // processor that knows of sixteen waits for them at once. First in, first out. Cher, Hosking, Vitek, "Software
+  // Prefetching for Mark-Sweep Garbage Collection", 2004.
+  template <typename T>
+  class Ahead {
+   public:
+    static constexpr uint32_t kRoom = 16;
+    bool empty() const { return count_ == 0; }
+    bool full() const { return count_ == kRoom; }
+    void Put(const T& item) { items_[(first_ + count_++) % kRoom] = item; }
+    T Take() {
+      const T item = items_[first_];
+      first_ = (first_ + 1) % kRoom;
+      count_--;
+      return item;
+    }
+
+   private:
+    T items_[kRoom];
+    uint32_t first_ = 0, count_ = 0;
+  };
+  struct Candidate {  // a word, and the entry of granules_ that tells the block
+    uint64_t word;
+    const uint32_t* granule;
+    RootKind root;
+  };
+  struct Located {  // a word, and the first block that it may point at
+    uint64_t word;
+    uint32_t block;
+    RootKind root;
+  };
+
+  // The block from `first` on that the word points at or right behind; kNobody: none. *inside: not at its beginning.
+  uint32_t FindFrom(uint32_t first, uint64_t word, bool* inside) const;
+  // The entry of granules_ for a word of the range; nullptr: no block is near.
+  const uint32_t* GranuleOf(uint64_t word) const;
   uint32_t Find(uint64_t word, bool* inside) const;
   uint64_t NextCandidate(uint64_t at, uint64_t end) const;
+  template <typename OnWord>
+  void ForEachCandidate(uint64_t start, uint64_t end, OnWord on_word) const;
   template <typename OnBlock>
   void ForEachPointer(uint64_t start, uint64_t end, OnBlock on_block) const;
+  void Consider(uint64_t word, RootKind root);
+  void LookUpGranule();
+  void LookUpBlock();
   void Reach(uint32_t block, bool inside, RootKind root);
   void Flood();
   void FoldLost();
@@ -91,6 +131,9 @@ class ReachabilityMarker {
   uint32_t* pointed_into_ = nullptr;  // blocks that were; vertices of open components
   uint32_t* vertex_of_ = nullptr;     // by block, of lost ones
   Vertex* vertices_ = nullptr;
+  Ahead<Candidate> candidates_;
+  Ahead<Located> located_;
+  Ahead<uint32_t> to_scan_;  // blocks; pending_ has those for which there is no room
   uint32_t pending_count_ = 0, pointed_into_count_ = 0, vertex_count_ = 0;
   bool flooding_possible_ = false;
   bool has_avx2_ = false;

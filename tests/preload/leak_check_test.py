@@ -1,7 +1,8 @@
 """The leak check inside of the process: planted blocks of known fate, all ways to end, and what must go on unharmed.
 
 programs/leak_plants.c names its blocks by their sizes, so a verdict is {size: class}; nothing else may be lost, which
-is the test of no false positives. The verdicts are read from the trace's bytes (leak_rows.py). Must not: look at reports.
+is the test of no false positives. The verdicts are read from the trace's bytes (leak_rows.py). Must not: look at
+reports.
 """
 import collections
 import os
