@@ -16,7 +16,9 @@ class Forks(AllModes):
 
     def test_E1_forks_out_of_a_storm_of_threads(self):
         for mode, forks in FORKS.items():
-            plain, traces = self.ways("storm", forks, modes=(mode,), timeout=1800)
+            # Sampled mode never waits: on a busy machine a storm is more than the collector can follow.
+            said = ("events were dropped because the ring was full",) if mode == "sampled" else ()
+            plain, traces = self.ways("storm", forks, modes=(mode,), timeout=1800, said=said)
             self.assertEqual(plain.stdout, b"good %d\n" % forks)
             if mode != "sampled":  # there a child's first sample may be beyond its end
                 self.assertEqual(len(traces[mode]), forks + 1)
