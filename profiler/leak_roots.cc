@@ -211,6 +211,7 @@ void LeakRoots::TakeLine(const char* line, const char* end) {
   mapping.end = HexAt(&at, end);
   if (end - at < 6 || *at++ != ' ') return;
   const bool readable = at[0] == 'r', writable = at[1] == 'w', is_private = at[3] == 'p';
+  if (!readable && !writable && at[2] != 'x') guard_end_ = mapping.end;
   at += 5;
   for (int field = 0; field < 2; field++) {  // offset, device
     while (at < end && *at != ' ') at++;
@@ -240,6 +241,23 @@ void LeakRoots::TakeLine(const char* line, const char* end) {
   Keep(mapping);
 }
 
+// glibc keeps the stacks of threads that have ended, with their thread-local variables in them. At the upper end lies
+// the description of the thread, which begins with its own address, has it again two words on (the ABI's thread
+// pointer), and then 0 or -1 for the thread's id. Where that is; 0: this is something else.
+uint64_t LeakRoots::EndedThread(const Mapping& mapping) {
+  if (os::thread_id_offset == 0 || mapping.end - mapping.start < 2 * kPage) return 0;
+  constexpr uint64_t kStep = 64;
+  for (uint64_t at = mapping.end - kStep; at >= mapping.end - kPage; at -= kStep) {
+    uint64_t words[3];
+    __builtin_memcpy(words, reinterpret_cast<const void*>(at), sizeof(words));
+    if (words[0] != at || words[2] != at || at + os::thread_id_offset + sizeof(int32_t) > mapping.end) continue;
+    int32_t id;
+    __builtin_memcpy(&id, reinterpret_cast<const void*>(at + os::thread_id_offset), sizeof(id));
+    return id <= 0 ? at : 0;
+  }
+  return 0;
+}
+
 // The stack of one thread ends where its mapping does, or the kernel has merged it with what lies above, which holds
 // the thread's control block as glibc makes it. Below lies a page without access. Where several threads' stacks are in
 // one mapping, nothing tells where each ends.
@@ -248,6 +266,9 @@ void LeakRoots::Classify(Mapping* mapping) const {
   const uint64_t* first = std::lower_bound(stacks_, stacks_ + stack_count_, mapping->start);
   size_t inside = 0;
   while (first + inside < stacks_ + stack_count_ && first[inside] < mapping->end) inside++;
+  if (inside == 0 && mapping->small_is_all && mapping->start == guard_end_) {
+    if (const uint64_t description = EndedThread(*mapping); description != 0) mapping->start = description;
+  }
   if (inside != 0) {
     mapping->kind = RootKind::kStack;
     if (inside == 1) mapping->start = std::max(mapping->start, *first & ~uint64_t{7});

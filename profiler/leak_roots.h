@@ -5,7 +5,8 @@
 //                returned, and they would hide leaks
 //   globals      writable parts of modules, their .bss, and what the loader has made read-only after relocation
 //   mappings     all other memory that can be read: anonymous (JITs, arenas, thread stacks that are not known), shared
-//                memory, files; not devices
+//                memory, files; not devices. Of stacks that glibc keeps of threads that have ended, for the next ones,
+//                only its own description of the thread: their variables died with them
 //
 // Never our own memory, nor the heap's: who asks names what is to be left out. Pages that were never touched are not
 // touched here either: a reservation of 100 GiB is a few reads of /proc/self/pagemap. Pages of files are looked at when
@@ -117,6 +118,7 @@ class LeakRoots {
     if (!too_many_) mappings_[mapping_count_++] = mapping;
   }
   void Classify(Mapping* mapping) const;
+  static uint64_t EndedThread(const Mapping& mapping);
 
   Mapping* mappings_ = nullptr;
   Range* left_out_ = nullptr;
@@ -124,6 +126,7 @@ class LeakRoots {
   char* text_ = nullptr;
   size_t mapping_count_ = 0, left_out_count_ = 0, stack_count_ = 0;
   uint64_t thread_local_ = 0;
+  uint64_t guard_end_ = 0;  // where the last inaccessible mapping ended
   bool too_many_ = false, own_memory_known_ = true;
 };
 
