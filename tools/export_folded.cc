@@ -2,6 +2,7 @@
 #include "tools/export_folded.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -16,17 +17,14 @@ std::string FoldedName(const std::string& name) {
   return folded;
 }
 
-}  // namespace
-
-void ExportFolded(const HeapModel& model, FrameNames& names, Metric metric,
-                  const std::function<void(std::string_view)>& write) {
+// Stacks that differ in addresses only read alike: one line.
+std::map<std::string, uint64_t> FoldedLines(const HeapModel& model, FrameNames& names, Metric metric) {
   std::vector<uint32_t> leaves;
   for (const StackUse& use : model.stacks()) {
     if (UsageOf(metric, use.tally, model.epoch()).blocks.seen != 0) leaves.push_back(use.node);
   }
   names.Prefetch(leaves);
-  // Stacks that differ in addresses only read alike: one line.
-  std::unordered_map<std::string, Amount> lines;
+  std::unordered_map<std::string, Amount> amounts;
   std::vector<std::string> folded_names;  // by function
   std::string line;
   for (const StackUse& use : model.stacks()) {
@@ -41,15 +39,29 @@ void ExportFolded(const HeapModel& model, FrameNames& names, Metric metric,
       if (!line.empty()) line += ';';
       line += folded_names[names.frame(*frame).function];
     }
-    lines[line] += AmountOf(metric, usage);
+    amounts[line] += AmountOf(metric, usage);
   }
-  std::vector<const std::pair<const std::string, Amount>*> sorted;
-  for (const auto& entry : lines) sorted.push_back(&entry);
-  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
-  for (const auto* entry : sorted) {
-    const uint64_t value = entry->second.Rounded();
-    if (value == 0) continue;
-    write(entry->first + ' ' + std::to_string(value) + '\n');
+  std::map<std::string, uint64_t> lines;
+  for (const auto& [text, amount] : amounts) {
+    if (const uint64_t value = amount.Rounded(); value != 0) lines[text] = value;
+  }
+  return lines;
+}
+
+}  // namespace
+
+void ExportFolded(const HeapModel& model, FrameNames& names, Metric metric,
+                  const std::function<void(std::string_view)>& write) {
+  for (const auto& [line, value] : FoldedLines(model, names, metric)) write(line + ' ' + std::to_string(value) + '\n');
+}
+
+void ExportFoldedDiff(const HeapModel& old_model, FrameNames& old_names, const HeapModel& model, FrameNames& names,
+                      Metric metric, const std::function<void(std::string_view)>& write) {
+  std::map<std::string, std::pair<uint64_t, uint64_t>> lines;
+  for (const auto& [line, value] : FoldedLines(old_model, old_names, metric)) lines[line].first = value;
+  for (const auto& [line, value] : FoldedLines(model, names, metric)) lines[line].second = value;
+  for (const auto& [line, values] : lines) {
+    write(line + ' ' + std::to_string(values.first) + ' ' + std::to_string(values.second) + '\n');
   }
 }
 

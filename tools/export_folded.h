@@ -2,7 +2,8 @@
 // them.
 //
 // ';' separates frames there, so it becomes ':' in names; control characters become '?'. Lines are sorted: inferno
-// insists.
+// insists. With another run beside it, a line has two numbers, "root;leaf 100 123": what was before and what is now, as
+// differential flame graphs take them.
 #pragma once
 
 #include <functional>
@@ -17,5 +18,9 @@ namespace tidemark {
 // Hands the text to `write` piece by piece. Values are whole units of the metric, above zero.
 void ExportFolded(const HeapModel& model, FrameNames& names, Metric metric,
                   const std::function<void(std::string_view)>& write);
+
+// The same of two runs; stacks are equal when they read alike. A stack that only one of them has is 0 in the other.
+void ExportFoldedDiff(const HeapModel& old_model, FrameNames& old_names, const HeapModel& model, FrameNames& names,
+                      Metric metric, const std::function<void(std::string_view)>& write);
 
 }  // namespace tidemark

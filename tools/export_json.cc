@@ -41,14 +41,14 @@ Json TallyJson(const Tally& tally, const HeapModel& model) {
 }  // namespace
 
 void ExportJson(const TraceReader& reader, const HeapModel& model, const RunFacts& facts, FrameNames& names,
-                const std::function<void(std::string_view)>& write) {
+                const ShownPaths& paths, const std::function<void(std::string_view)>& write) {
   write("{\n\"schema\": \"tidemark.export/1\",\n\"run\": " + Line(RunJson(model, facts)));
   write(",\n\"totals\": " + Line(TotalsJson(model, facts)));
   write(",\n\"problems\": " + Line(reader.problems()));
   {
     ListWriter list(write, "modules");
     for (const TraceModule& module : reader.modules()) {
-      list.Add({{"path", module.path},
+      list.Add({{"path", paths.Of(module.path)},
                 {"build_id", HexText(module.build_id)},
                 {"start", module.start},
                 {"end", module.end},
@@ -105,7 +105,7 @@ void ExportJson(const TraceReader& reader, const HeapModel& model, const RunFact
     for (uint32_t i = 0; i < names.frame_count(); ++i) {
       const NamedFrame& frame = names.frame(i);
       list.Add({{"function", frame.function},
-                {"file", frame.file},
+                {"file", paths.Of(frame.file)},
                 {"line", frame.line == 0 ? Json() : Json(frame.line)},
                 {"inlined", frame.inlined}});
     }

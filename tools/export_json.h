@@ -7,10 +7,11 @@
 
 #include "tools/frame_names.h"
 #include "tools/model_json.h"
+#include "tools/shown_paths.h"
 
 namespace tidemark {
 
 void ExportJson(const TraceReader& reader, const HeapModel& model, const RunFacts& facts, FrameNames& names,
-                const std::function<void(std::string_view)>& write);
+                const ShownPaths& paths, const std::function<void(std::string_view)>& write);
 
 }  // namespace tidemark

@@ -1,4 +1,4 @@
-// Fuzzes everything that shows a trace: model, tables, folded stacks, JSON, flame graph. The input is a trace.
+// Fuzzes everything that shows a trace: model, tables, exports, flame graph. The input is a trace.
 //
 // Numbers of a hostile trace may be anything, so the sums, estimates and formatted quantities of the views are the
 // subject; and names may hold anything, so what comes out is checked to be harmless: no control characters in text,
@@ -13,8 +13,16 @@
 
 #include "tests/fuzz/trace_bytes.h"
 #include "tools/call_tree.h"
+#include "tools/export_callgrind.h"
+#include "tools/export_csv.h"
+#include "tools/export_dhat.h"
+#include "tools/export_firefox.h"
 #include "tools/export_folded.h"
+#include "tools/export_heaptrack.h"
 #include "tools/export_json.h"
+#include "tools/export_massif.h"
+#include "tools/export_pprof.h"
+#include "tools/export_speedscope.h"
 #include "tools/flamegraph_svg.h"
 #include "tools/heap_errors.h"
 #include "tools/hotspots.h"
@@ -91,9 +99,11 @@ void Show(std::string bytes) {
   const Hotspots hotspots = FindHotspots(reader, model, names, grouping, metric, choice / 256 % 8, 3);
   RequirePlainText(HotspotText(hotspots, model, names, style));
   std::string document;
-  switch (choice / 4096 % 3) {
+  const ExportSource source{trace, {}};
+  const WriteText write = [&document](std::string_view text) { document += text; };
+  switch (choice / 4096 % 11) {
     case 0:
-      ExportFolded(model, names, metric, [&document](std::string_view text) { document += text; });
+      ExportFolded(model, names, metric, write);
       return RequirePlainText(document);
     case 1: {
       FlamegraphOptions picture;
@@ -101,8 +111,33 @@ void Show(std::string bytes) {
       picture.bytes = !CountsBlocks(metric);
       return RequireHarmlessSvg(RenderFlamegraph(BuildCallTree(model, names, metric), names, picture));
     }
+    case 2:
+      ExportPprof(source, write);
+      return Require(document.size() > 20);
+    case 3:
+      ExportSpeedscope(source, write);
+      return RequireJson(document);
+    case 4:
+      ExportFirefox(source, write);
+      return RequireJson(document);
+    case 5:
+      ExportDhat(source, write);
+      return RequireJson(document);
+    case 6:
+      if (!model.sampled()) ExportHeaptrack(source, write);
+      return RequirePlainText(document);
+    case 7:
+      ExportCallgrind(source, write);
+      return RequirePlainText(document);
+    case 8:
+      ExportMassif(source, write);
+      return RequirePlainText(document);
+    case 9:
+      ExportCsv(source, write);
+      std::erase(document, '\r');
+      return RequirePlainText(document);
     default:
-      ExportJson(reader, model, facts, names, [&document](std::string_view text) { document += text; });
+      ExportJson(reader, model, facts, names, {}, write);
       RequireJson(document);
       RequireJson(Dump(HeapErrorsJson(trace)));
       (void)UnwindLevelsOf(reader, names);

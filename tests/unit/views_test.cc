@@ -209,7 +209,7 @@ TEST_F(Views, JsonHoldsEverythingAndAddsUp) {
   const HeapModel model = HeapModel::Build(reader_);
   FrameNames names(reader_, &symbolizer_, false);
   std::string text;
-  ExportJson(reader_, model, FactsOf(reader_, model), names, [&](std::string_view part) { text += part; });
+  ExportJson(reader_, model, FactsOf(reader_, model), names, {}, [&](std::string_view part) { text += part; });
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   ASSERT_FALSE(json.is_discarded()) << text;
   uint64_t sum = 0;
