@@ -77,13 +77,26 @@ void* HeapAllocate(size_t size, size_t alignment, bool zero) {
                           IsFullMode() ? region::Placement::kPacked : region::Placement::kUnsampled);
 }
 
-// With a live table what a block gains is zeroed, as new blocks are: see lifecycle.cc.
-void* HeapReallocate(void* block, size_t size) {
-  if (!live_table::IsOn()) return heap::Reallocate(block, size);
-  const size_t before = heap::UsableSize(block);
-  void* moved = heap::Reallocate(block, size);
-  if (moved != nullptr && size > before) __builtin_memset(static_cast<char*>(moved) + before, 0, size - before);
+// As heap::Reallocate, but for a block that a live table knows: whenever a leak check stops this thread, what the block
+// holds is held by an entered block, the old one or the new one, which this frame points at. Moves when mimalloc does.
+// New blocks are zeroed, see lifecycle.cc.
+void* ReallocateEntered(void* block, size_t size) {
+  const size_t usable = heap::UsableSize(block);
+  if (size <= usable && size >= usable / 2) {
+    live_table::Enter(block, kNoStack, size);
+    return block;
+  }
+  void* moved = heap::Allocate(size, true);
+  if (moved == nullptr) return nullptr;
+  live_table::Enter(moved, kNoStack, size);
+  __builtin_memcpy(moved, block, usable < size ? usable : size);
+  live_table::Take(block);
+  heap::Free(block);
   return moved;
+}
+
+void* HeapReallocate(void* block, size_t size) {
+  return live_table::IsOn() ? ReallocateEntered(block, size) : heap::Reallocate(block, size);
 }
 
 void* NextAllocate(size_t size, size_t alignment, bool zero) {
@@ -240,12 +253,8 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
     ThreadState* thread = report.thread();
     if (thread != nullptr && IsFullMode()) {
       const uint64_t before = os::Tsc();
-      const uint64_t entered = live_table::Take(block);
       moved = HeapReallocate(block, size);
-      if (moved != nullptr)
-        recorder::OnRealloc(thread, api, block, moved, size, before, from);
-      else
-        live_table::PutBack(block, entered);
+      if (moved != nullptr) recorder::OnRealloc(thread, api, block, moved, size, before, from);
     } else if (thread != nullptr && size >= countdown) {
       moved = AllocateSampled(thread, api, size, kNatural, false, from);
       if (moved != nullptr) {
@@ -255,12 +264,7 @@ void* ReallocateSlow(Api api, void* block, size_t size, const UnwindStart& from)
       }
     } else {
       if (thread == nullptr) StopIfNotRecording();
-      const uint64_t entered = live_table::Take(block);
       moved = HeapReallocate(block, size);
-      if (moved != nullptr)
-        live_table::Enter(moved, kNoStack, size);
-      else
-        live_table::PutBack(block, entered);
     }
   } else if (region::Contains(block)) {
     moved = ReallocateFromRegion(api, block, size, from);

@@ -110,23 +110,14 @@ class Check {
            static_cast<uint64_t>(outcome_) << 48 | uint64_t{flags_} << 56;
   }
 
-  // A thread that stands in the middle of an event has a block that is in no table: it gets a few chances to leave.
+  // Wherever they stop: a thread that obtains a block has nothing in it yet, one that releases a block has no use for
+  // what it holds, and one that moves a block has entered the new one before it takes out the old one.
   bool StopOthers() {
     if (!threads_.Make(kMaxThreads)) {
       outcome_ = LeakOutcome::kNoMemory;
       return false;
     }
-    constexpr int kAttempts = 8;
-    for (int attempt = 1;; attempt++) {
-      world_.Stop(threads_.get(), kMaxThreads, kStopDeadline_us);
-      if (recorder::ThreadsInHooks() == 0) break;
-      if (attempt == kAttempts) {
-        flags_ |= kLeaksBlocksMissing;
-        break;
-      }
-      world_.Resume();
-      os::Syscall(SYS_sched_yield);
-    }
+    world_.Stop(threads_.get(), kMaxThreads, kStopDeadline_us);
     not_stopped_ = world_.not_still();
     if (not_stopped_ != 0) flags_ |= kLeaksThreadsRan;
     return true;

@@ -96,10 +96,6 @@ uint64_t TakeBlock(const void* block) {
   return word;
 }
 
-void PutBackBlock(const void* block, uint64_t word) {
-  if (Entry* entry = EntryOf(block)) entry->store(word, std::memory_order_relaxed);
-}
-
 UnitRange UsedUnits() {
   const UnitRange range = {first_unit.load(std::memory_order_relaxed), last_unit.load(std::memory_order_relaxed)};
   return range.first < range.last ? range : UnitRange{0, 0};

@@ -43,7 +43,6 @@ struct LiveBlock {
 
 void EnterBlock(const void* block, uint32_t node, size_t size);
 uint64_t TakeBlock(const void* block);
-void PutBackBlock(const void* block, uint64_t word);
 
 // `block` may be nullptr.
 inline void Enter(const void* block, uint32_t node, size_t size) {
@@ -55,11 +54,6 @@ inline uint64_t Take(const void* block) {
   if (IsOn()) [[unlikely]]
     return TakeBlock(block);
   return 0;
-}
-// Undoes Take().
-inline void PutBack(const void* block, uint64_t word) {
-  if (IsOn()) [[unlikely]]
-    PutBackBlock(block, word);
 }
 
 // Units that have a table lie in [first, last).

@@ -443,18 +443,6 @@ bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count) {
   return true;
 }
 
-uint32_t ThreadsInHooks() {
-  const uint32_t count = session.header->thread_slot_count < kMaxSlots ? session.header->thread_slot_count : kMaxSlots;
-  uint32_t busy = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    const ThreadState* thread = thread_states[i];
-    if (thread == nullptr || thread->busy_sp == 0) continue;
-    const uint32_t owner = session.slots[i].owner.load(std::memory_order_relaxed);
-    if (owner != 0 && owner != kSlotDead) busy++;
-  }
-  return busy;
-}
-
 void OnExit(uint64_t countdown) {
   if (!recording.load(std::memory_order_acquire) || fork_page->load(std::memory_order_relaxed) != kImageRecording) {
     return;

@@ -98,8 +98,6 @@ void PrepareLeakWriter();
 void ReleaseLeakWriter(ThreadState* writer);
 // Commits one record; waits for room in sampled mode, too. False: nobody will ever read it.
 bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count);
-// Threads that were stopped while they recorded an event: what they were obtaining or moving is in no table.
-uint32_t ThreadsInHooks();
 
 void CountForeignFree();
 void CountRegionFull(size_t size);

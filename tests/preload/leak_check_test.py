@@ -137,6 +137,16 @@ class Surroundings(LeakCheckCase):
             self.assertEqual(lost(check), LOST)
             self.assertEqual((check.threads, check.not_stopped), (4, 0))
 
+    def test_threads_that_allocate_all_the_time(self):
+        """Wherever they are stopped, in the middle of an allocation or a realloc, nothing of theirs is called lost."""
+        storm = compile_program("leak_storm.cc", "-pthread")
+        for ending, triggers in (("return", (EXIT_BEFORE, EXIT_AFTER)), ("_exit", (UNDERSCORE_EXIT,))):
+            for _ in range(3):
+                checks, _ = self.run_plants(status=0, command=[storm, ending])
+                self.assert_done(checks, *triggers)
+                for check in checks:
+                    self.assertEqual(lost(check), {})
+
     def test_closed_descriptors(self):
         checks, _ = self.run_plants("return", "closed")
         self.assert_done(checks, EXIT_BEFORE, EXIT_AFTER)

@@ -195,6 +195,56 @@ TEST_F(CollectorTest, SigkillLosesNothingThatWasCommitted) {
   EXPECT_EQ(Events(*trace).size(), 100u);
 }
 
+// Numbers are the collector's; rows of nothing that is under way are nobody's; what was cut off is said to be.
+TEST_F(CollectorTest, LeakChecksAreWrittenAndUnfinishedOnesTold) {
+  constexpr uint64_t kCheck = static_cast<uint64_t>(RecordKind::kLeakCheck);
+  constexpr uint64_t kRow = static_cast<uint64_t>(RecordKind::kLeakRow);
+  constexpr uint64_t kEnded = 1 << 4, kExitAfter = uint64_t{2} << 32, kInPlace = uint64_t{1} << 40;
+  const auto number = [](uint64_t n, unsigned shift) { return n << shift; };
+  const auto row = [&](uint64_t check, uint64_t leak_class, uint64_t node) {
+    return kRow | leak_class << 4 | number(node, 20) | number(check, 48);
+  };
+  const pid_t pid = Fork([&] {
+    FakeProducer producer;
+    if (!producer.Attach(options_.session_name)) return 1;
+    auto thread = producer.MainThread();
+    for (uint64_t node : {5, 6}) thread.Put({4 | node << 4, 0x401000 + node});
+    thread.Put({row(7, 3, 1), 0x1000, 1, 0x1000});
+    thread.Put({kCheck | number(7, 16) | kExitAfter | kInPlace, 5000});
+    for (uint64_t i = 1; i <= 70'000; ++i) thread.Put({row(7, 3, 5), i * 16, i, i * 16});
+    thread.Put({row(8, 3, 1), 0x1000, 1, 0x1000});
+    thread.Put({row(7, 0, 6), 0, 640, 10});
+    thread.Put({kCheck | kEnded | number(7, 16) | kExitAfter | kInPlace | uint64_t{1} << 56, 5001, 11, 12,
+                3 | uint64_t{2} << 32, 4096, 70'010, 99});
+    thread.Put({kCheck | number(9, 16), 6000});
+    thread.Put({row(9, 2, 5), 0x20, 3, 0x10});
+    return kill(getpid(), SIGKILL);
+  });
+  Start(pid);
+  Go();
+  WaitAndReport(pid);
+  auto trace = Open(options_.output);
+  ASSERT_NE(trace, nullptr);
+  EXPECT_EQ(trace->end()["leak_checks"], nlohmann::json({{"begun", 2}, {"finished", 1}}));
+  ASSERT_EQ(trace->leak_checks().size(), 2u);
+  const TraceLeaks& first = trace->leak_checks()[0];
+  EXPECT_TRUE(first.whole);
+  EXPECT_EQ(first.check.number, 1u);
+  EXPECT_EQ(first.check.trigger, LeakTrigger::kExitAfter);
+  EXPECT_EQ(first.check.outcome, LeakOutcome::kDone);
+  EXPECT_EQ(first.check.flags, uint32_t{kLeaksThreadsRan});
+  EXPECT_EQ(std::tuple(first.check.pause_us, first.check.scan_us, first.check.threads, first.check.threads_not_stopped),
+            std::tuple(11u, 12u, 3u, 2u));
+  ASSERT_EQ(first.rows.size(), 70'001u);
+  EXPECT_EQ(first.rows[69'999].address, 70'000u * 16);
+  EXPECT_EQ(first.rows[69'999].node, 5u);
+  EXPECT_EQ(first.rows[70'000].blocks, 10u);
+  const TraceLeaks& second = trace->leak_checks()[1];
+  EXPECT_EQ(second.check.outcome, LeakOutcome::kUnfinished);
+  ASSERT_EQ(second.rows.size(), 1u);
+  EXPECT_EQ(second.rows[0].leader, 0x10u);
+}
+
 TEST_F(CollectorTest, AnExecEndsOneTraceAndStartsTheNext) {
   const pid_t pid = Fork([&] {
     FakeProducer before, after, last;

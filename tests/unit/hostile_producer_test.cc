@@ -64,7 +64,7 @@ class Scribbler {
       const uint32_t chunk = static_cast<uint32_t>(random_() % layout_.chunk_count);
       const uint64_t header = layout_.chunk_headers_offset + chunk * sizeof(ChunkHeader);
       const uint64_t content = layout_.chunks_offset + uint64_t{chunk} * layout_.chunk_bytes;
-      for (uint64_t at = 0; at < 512; at += 8) Store(content + at, (random_() & ~uint64_t{15}) | random_() % 11);
+      for (uint64_t at = 0; at < 512; at += 8) Store(content + at, (random_() & ~uint64_t{15}) | random_() % 13);
       Store(header + 8, random_() % 5 | (random_() % 3) << 32);   // thread serial, thread id
       Store(header + 16, random_() % 4 | (random_() % 4) << 32);  // sequence, slot
       const uint64_t committed = random_() % 4 == 0 ? random_() : random_() % 600;
