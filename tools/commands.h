@@ -34,6 +34,7 @@ struct Command {
   ExitStatus usage_status = ExitStatus::kUsage;  // what a wrong option exits with
   bool hidden = false;                           // not in lists, man page and completion
   bool takes_command = false;                    // `-- CMD...`: see TrailingCommand
+  const char* usage = nullptr;  // what stands behind the name in the usage line; null: as the options say
 };
 
 // For commands that end in `[--] CMD...`: CMD and its arguments, word for word. Filled before the command runs.
@@ -42,6 +43,7 @@ const std::vector<std::string>& TrailingCommand();
 
 extern const Command kRecordCommand;
 extern const Command kReportCommand;
+extern const Command kLeaksCommand;
 extern const Command kFlamegraphCommand;
 extern const Command kExportCommand;
 extern const Command kInfoCommand;

@@ -206,6 +206,7 @@ const std::vector<FrameNames::Step>& FrameNames::StepsOf(uint32_t leaf_node) {
     at_leaf = false;
     add(node, first - frames.first, first, end - first);
   }
+  folded_frame_ = last_folded_node != 0 ? pool_[last_folded] : kNoFrame;
   if (steps_.empty()) add(last_folded_node, 0, last_folded, 1);
   for (size_t i = 0; i < steps_.size(); ++i) steps_[i].frames = pool_.data() + step_starts_[i];
   return steps_;

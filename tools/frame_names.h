@@ -52,6 +52,9 @@ class FrameNames {
     uint32_t count = 0;
   };
   const std::vector<Step>& StepsOf(uint32_t leaf_node);
+  // Of the latest stack: the outermost frame that was left out, by which the program entered the allocator.
+  static constexpr uint32_t kNoFrame = 0xffffffff;
+  uint32_t folded_frame() const { return folded_frame_; }
   // The address that the node's names were looked up with: inside of the call, not behind it.
   uint64_t PcOf(uint32_t node) const { return PcOf(reader_.nodes()[node]); }
 
@@ -98,6 +101,7 @@ class FrameNames {
   std::unordered_map<std::string, uint32_t> function_ids_, frame_ids_;
   std::vector<uint32_t> stack_;
   std::vector<Step> steps_;
+  uint32_t folded_frame_ = kNoFrame;
   std::vector<uint32_t> step_starts_;  // in pool_, which moves while steps are found
   uint32_t truncated_frame_, no_stack_frame_;
 };

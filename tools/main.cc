@@ -55,6 +55,7 @@ class TableFormatter : public CLI::Formatter {
   }
   std::string make_usage(const CLI::App* app, std::string name) const override {
     const Command* command = FindCommand(app->get_name());
+    if (command != nullptr && command->usage != nullptr) return "Usage: " + name + " " + command->usage + "\n";
     if (command != nullptr && command->takes_command) return "Usage: " + name + " [OPTIONS] [--] CMD [ARGUMENT]...\n";
     return CLI::Formatter::make_usage(app, name);
   }

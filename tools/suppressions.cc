@@ -395,15 +395,17 @@ bool MatchesFrames(const std::vector<SuppressionRule::Location>& locations, std:
 
 }  // namespace
 
+bool MatchesRule(const SuppressionRule& rule, std::span<const SuppressionFrame> stack, LeakKind kind) {
+  if ((rule.kinds & kind) == 0) return false;
+  const SuppressionRule::Location& first = rule.locations.front();
+  if (first.where != Where::kAnything) return MatchesFrames(rule.locations, stack);
+  return std::any_of(stack.begin(), stack.end(),
+                     [&](const SuppressionFrame& frame) { return MatchesFrame(first, frame); });
+}
+
 const SuppressionRule* Suppressions::Match(std::span<const SuppressionFrame> stack, LeakKind kind) {
   for (SuppressionRule& rule : rules_) {
-    if ((rule.kinds & kind) == 0) continue;
-    const SuppressionRule::Location& first = rule.locations.front();
-    const bool matches = first.where == Where::kAnything
-                             ? std::any_of(stack.begin(), stack.end(),
-                                           [&](const SuppressionFrame& frame) { return MatchesFrame(first, frame); })
-                             : MatchesFrames(rule.locations, stack);
-    if (!matches) continue;
+    if (!MatchesRule(rule, stack, kind)) continue;
     ++rule.uses;
     return &rule;
   }

@@ -59,6 +59,9 @@ struct SuppressionRule {
   std::vector<Location> locations;  // one kAnything for LeakSanitizer's
 };
 
+// Whether one rule matches a stack, as below.
+bool MatchesRule(const SuppressionRule& rule, std::span<const SuppressionFrame> stack, LeakKind kind);
+
 class Suppressions {
  public:
   // The first rule, in the order of the file, that matches, whose use is counted; null: none does. The stack begins

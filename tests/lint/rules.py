@@ -16,7 +16,7 @@ VAGUE = "util|utils|utility|utilities|common|misc|helper|helpers"
 # tools know of the profiler only what describes a trace and how one is collected.
 PROFILER_HEADERS_FOR_TOOLS = {
     "collector.h", "columns.h", "crc32c.h", "free_lists.h", "options.h", "session_server.h", "session.h",
-    "trace_format.h", "trace_names.h", "trace_writer.h", "include/tidemark.h",
+    "reachability.h", "trace_format.h", "trace_names.h", "trace_writer.h", "include/tidemark.h",
 }
 LAYERS = {
     "interpose": lambda header: header.startswith(("interpose/", "profiler/")),

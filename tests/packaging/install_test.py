@@ -43,6 +43,7 @@ class InstallTest(unittest.TestCase):
 
     def test_everything_is_there_and_nothing_else(self):
         expected = {self.program, self.library, self.includedir / "tidemark.h",
+                    self.datadir / "tidemark" / "default.supp",
                     self.libdir / "pkgconfig" / "tidemark.pc", self.mandir / "man1" / "tidemark.1",
                     self.datadir / "bash-completion" / "completions" / "tidemark",
                     self.datadir / "zsh" / "site-functions" / "_tidemark"}
