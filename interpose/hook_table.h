@@ -47,7 +47,11 @@
   EXIT(fexecve)              \
   EXIT(execveat)
 
-#define TIDEMARK_API(API)    \
-  API(tidemark_is_recording) \
-  API(tidemark_mark)         \
+#define TIDEMARK_API(API)       \
+  API(tidemark_is_recording)    \
+  API(tidemark_mark)            \
+  API(tidemark_leak_check)      \
+  API(tidemark_ignore_leak)     \
+  API(tidemark_register_root)   \
+  API(tidemark_unregister_root) \
   API(tidemark_version)

@@ -16,6 +16,7 @@
 #include "interpose/hot_state.h"
 #include "interpose/sample_region.h"
 #include "interpose/sandbox_hooks.h"
+#include "profiler/leak_request.h"
 #include "profiler/live_table.h"
 #include "profiler/module_map.h"
 #include "profiler/options.h"
@@ -210,7 +211,10 @@ void TakeOver(const Options& options, const char* options_text, char** environme
     }
     const recorder::Start start = recorder::Begin(options, options_text, false);
     full = start == recorder::Start::kRecording && options.mode == Mode::kFull;
-    if (options.leak_check && start == recorder::Start::kRecording) exits::Start(options);
+    if (options.leak_check && start == recorder::Start::kRecording) {
+      exits::Start(options);
+      leak_request::Start();
+    }
     // Under `tidemark record`, that says it, once and in its own place.
     const bool alone = options.session[0] == 0;
     if (start == recorder::Start::kNoCollector && alone)

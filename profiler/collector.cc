@@ -157,6 +157,8 @@ void Collector::Run(OwnedFd first) {
     if (launched_ended_ && control_.valid()) OnLaunchedEnded();
     const uint64_t now_us = NowUs();
     FinishReplacedImages(now_us);
+    for (AskedForLeaks& asked : server_.TakeLeakQuestions()) leak_questions_.Add(std::move(asked));
+    leak_questions_.Serve(now_us, processes_);
     server_.Idle(now_us, processes_.size());
     if (NobodyLeft(now_us)) break;
     timeout_ms = TimeoutMs(taken_bytes_, any_busy_);
@@ -166,6 +168,7 @@ void Collector::Run(OwnedFd first) {
 
 int Collector::TimeoutMs(uint64_t taken_bytes, bool busy) {
   if (busy) return 0;
+  if (!leak_questions_.empty()) return kActiveSleep_ms;
   const int longest = options_.session.mode == Mode::kFull ? kIdleSleepFull_ms : kIdleSleep_ms;
   if (taken_bytes != 0) {
     idle_ms_ = taken_bytes >= kFastBytesPerLook ? kActiveSleep_ms : kSlowSleep_ms;

@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "profiler/leak_questions.h"
 #include "profiler/session_server.h"
 #include "profiler/trace_names.h"
 #include "profiler/traced_process.h"
@@ -102,6 +103,7 @@ class Collector {
   OwnedFd signals_;
   TraceNames names_;
   SessionServer server_;
+  LeakQuestions leak_questions_;
   std::vector<std::unique_ptr<TracedProcess>> processes_;
   std::vector<Attached> arrivals_;  // attached while a drain went on
   std::unordered_map<pid_t, Image> images_;

@@ -8,13 +8,16 @@
 #include <atomic>
 #include <optional>
 
+#include "profiler/leak_annotations.h"
 #include "profiler/leak_roots.h"
 #include "profiler/live_table.h"
 #include "profiler/os.h"
 #include "profiler/own_memory.h"
 #include "profiler/reachability.h"
 #include "profiler/recorder.h"
+#include "profiler/ring_writer.h"
 #include "profiler/session.h"
+#include "profiler/snapshot.h"
 #include "profiler/world_stop.h"
 
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));  // of this library
@@ -78,18 +81,37 @@ class Table {
 
 class Check {
  public:
-  Check(LeakTrigger trigger, const Caller& caller, ThreadState* writer)
-      : trigger_(trigger), caller_(caller), writer_(writer), number_(++last_number & 0xffff) {}
+  Check(LeakTrigger trigger, const Caller& caller, const Manner& manner, ThreadState* writer)
+      : trigger_(trigger), caller_(caller), manner_(manner), writer_(writer), number_(++last_number & 0xffff) {}
 
-  void Run() {
+  // True: the verdict, and the writer with it, is a copy's now.
+  bool Run() {
     tsc_ = os::Tsc();
+    method_ = manner_.in_copy ? LeakMethod::kSnapshot : LeakMethod::kInPlace;
     const uint64_t head[2] = {HeadWord(false), tsc_};
-    if (!recorder::PutLeakRecord(writer_, head, 2)) return;
+    if (!recorder::PutLeakRecord(writer_, head, 2)) return false;
     const uint64_t begin_us = NowUs();
-    if (StopOthers()) outcome_ = Look();
+    if (StopOthers()) {
+      if (manner_.in_copy && HandOver(begin_us)) return true;
+      outcome_ = manner_.in_copy && !manner_.or_in_place ? LeakOutcome::kNoSnapshot : Look();
+      method_ = LeakMethod::kInPlace;
+    }
     scan_us_ = NowUs() - begin_us;
     world_.Resume();
     pause_us_ = NowUs() - begin_us;
+    Tell();
+    return false;
+  }
+
+ private:
+  uint64_t HeadWord(bool ended) const {
+    return static_cast<uint64_t>(RecordKind::kLeakCheck) | uint64_t{ended} << 4 | uint64_t{number_} << 16 |
+           static_cast<uint64_t>(trigger_) << 32 | static_cast<uint64_t>(method_) << 40 |
+           static_cast<uint64_t>(outcome_) << 48 | uint64_t{flags_} << 56;
+  }
+
+  // The last words, and what comes before them.
+  void Tell() {
     if (live_table::IsOn() && live_table::IsIncomplete()) flags_ |= kLeaksBlocksMissing;
     if (outcome_ == LeakOutcome::kDone && !PutRows()) return;
     const uint64_t tail[8] = {HeadWord(true),
@@ -101,13 +123,50 @@ class Check {
                               reported_blocks_,
                               reported_bytes_};
     recorder::PutLeakRecord(writer_, tail, 8);
+    if (manner_.counts != nullptr) {
+      manner_.counts->threads_not_stopped = not_stopped_;
+      manner_.counts->whole = outcome_ == LeakOutcome::kDone;
+    }
   }
 
- private:
-  uint64_t HeadWord(bool ended) const {
-    return static_cast<uint64_t>(RecordKind::kLeakCheck) | uint64_t{ended} << 4 | uint64_t{number_} << 16 |
-           static_cast<uint64_t>(trigger_) << 32 | static_cast<uint64_t>(LeakMethod::kInPlace) << 40 |
-           static_cast<uint64_t>(outcome_) << 48 | uint64_t{flags_} << 56;
+  // ---- In a copy. The process tells it through the segment how long it stood, and whether all of it stood still.
+
+  static constexpr uint64_t kPauseKnown = 1, kSomebodyRan = 2, kPauseShift = 2;
+
+  bool HandOver(uint64_t begin_us) {
+    std::atomic<uint64_t>& pause = session.header->leak_pause_us;
+    pause.store(0, std::memory_order_relaxed);
+    if (!RunInSnapshot(&InCopy, this)) return false;
+    const bool all_slept = world_.StillAsleep(threads_.get());
+    world_.Resume();
+    pause.store((NowUs() - begin_us) << kPauseShift | (all_slept ? 0 : kSomebodyRan) | kPauseKnown,
+                std::memory_order_release);
+    ReapSnapshot();
+    return true;
+  }
+
+  static void InCopy(void* check) { static_cast<Check*>(check)->LookInCopy(); }
+
+  void LookInCopy() {
+    threads_ran_ = 0;
+    const uint64_t begin_us = NowUs();
+    outcome_ = Look();
+    scan_us_ = NowUs() - begin_us;
+    uint64_t pause;
+    constexpr uint32_t kLongestWait_ms = 60'000;
+    constexpr long kMillisecond_ns = 1'000'000;
+    for (uint32_t i = 0; i < kLongestWait_ms; i++) {
+      pause = session.header->leak_pause_us.load(std::memory_order_acquire);
+      if (pause != 0) break;
+      os::WaitWhileEqual(&session.header->leak_pause_us, 0, kMillisecond_ns);
+    }
+    pause_us_ = pause >> kPauseShift;
+    if ((pause & kSomebodyRan) != 0) {
+      flags_ |= kLeaksThreadsRan;
+      not_stopped_ = std::max(not_stopped_, 1u);
+    }
+    Tell();
+    recorder::ReleaseCopyWriter(writer_);
   }
 
   // Wherever they stop: a thread that obtains a block has nothing in it yet, one that releases a block has no use for
@@ -117,8 +176,9 @@ class Check {
       outcome_ = LeakOutcome::kNoMemory;
       return false;
     }
-    world_.Stop(threads_.get(), kMaxThreads, kStopDeadline_us);
-    not_stopped_ = world_.not_still();
+    world_.Stop(threads_.get(), kMaxThreads, kStopDeadline_us,
+                manner_.considerate ? StopManner::kConsiderate : StopManner::kExact);
+    not_stopped_ = threads_ran_ = world_.not_still();
     if (not_stopped_ != 0) flags_ |= kLeaksThreadsRan;
     return true;
   }
@@ -146,6 +206,7 @@ class Check {
       const HeapBlock& block = blocks_[i];
       if ((about_[i] & kNotSampled) != 0) MarkRange({block.start, block.start + block.size, RootKind::kMapping});
     }
+    MarkAnnotated();
     marker_->Finish();
     return LeakOutcome::kDone;
   }
@@ -247,9 +308,21 @@ class Check {
     }
   }
 
+  // What the program says of its memory.
+  void MarkAnnotated() {
+    leak_annotations::ForEachRoot([this](uint64_t start, uint64_t end) {
+      const uint64_t first = (start + 7) & ~uint64_t{7}, last = end & ~uint64_t{7};
+      if (first < last) MarkRange({first, last, RootKind::kMapping});
+    });
+    leak_annotations::ForEachIgnored([this](uint64_t address, uint64_t word) {
+      const bool is_same = live_table::WordOf(reinterpret_cast<const void*>(address)) == word;
+      if (is_same) marker_->MarkWord(address, RootKind::kMapping);
+    });
+  }
+
   void MarkRange(const RootRange& range) {
     root_bytes_ += range.end - range.start;
-    if (not_stopped_ == 0) return marker_->MarkRoots(range);
+    if (threads_ran_ == 0) return marker_->MarkRoots(range);
     // A thread that goes on may unmap what is being read: the kernel copies it, or says that it is gone.
     constexpr size_t kAtOnce = 64 << 10;
     if (copy_.get() == nullptr && !copy_.Make(kAtOnce / sizeof(uint64_t))) return marker_->MarkRoots(range);
@@ -308,6 +381,11 @@ class Check {
       const uint32_t node = about_[i] & kNodeMask;
       reported_blocks_++;
       reported_bytes_ += BytesOf(i);
+      if (manner_.counts != nullptr) {
+        Counts::Sum& sum = manner_.counts->of[static_cast<uint32_t>(found.leak_class)];
+        sum.blocks++;
+        sum.bytes += BytesOf(i);
+      }
       const bool inherited = (about_[i] & kInherited) != 0;
       if (found.leak_class == LeakClass::kReachable && (about_[i] & kHeapSize) == 0) {
         Sum& sum = sums[size_t{node} * kPerNode + static_cast<uint32_t>(found.root) * 2 + (inherited ? 1 : 0)];
@@ -335,10 +413,12 @@ class Check {
 
   const LeakTrigger trigger_;
   const Caller caller_;
+  const Manner manner_;
   ThreadState* const writer_;
   const uint32_t number_;
+  LeakMethod method_ = LeakMethod::kInPlace;
   LeakOutcome outcome_ = LeakOutcome::kDone;
-  uint32_t flags_ = 0, not_stopped_ = 0, count_ = 0;
+  uint32_t flags_ = 0, not_stopped_ = 0, threads_ran_ = 0, count_ = 0;
   uint64_t tsc_ = 0, pause_us_ = 0, scan_us_ = 0, root_bytes_ = 0, reported_blocks_ = 0, reported_bytes_ = 0;
   WorldStop world_;
   Table<StoppedThread> threads_;
@@ -361,7 +441,7 @@ void Start(const Heap& given) {
 
 bool IsOn() { return is_on; }
 
-bool Run(LeakTrigger trigger, const Caller& caller) {
+bool Run(LeakTrigger trigger, const Caller& caller, const Manner& manner) {
   if (!is_on) return false;
   const uint32_t process = os::ProcessId();
   uint32_t before = user.load(std::memory_order_relaxed);
@@ -369,9 +449,10 @@ bool Run(LeakTrigger trigger, const Caller& caller) {
   bool looked = false;
   {
     const SignalsBlocked blocked;
-    if (ThreadState* writer = recorder::ClaimLeakWriter()) {
-      Check(trigger, caller, writer).Run();
-      recorder::ReleaseLeakWriter(writer);
+    if (ThreadState* writer = manner.in_copy ? recorder::ClaimCopyWriter() : recorder::ClaimLeakWriter()) {
+      const bool handed_over = Check(trigger, caller, manner, writer).Run();
+      if (!handed_over && manner.in_copy) recorder::ReleaseCopyWriter(writer);
+      if (!handed_over && !manner.in_copy) recorder::ReleaseLeakWriter(writer);
       looked = true;
     }
   }

@@ -38,7 +38,25 @@ struct Caller {
   uint32_t register_count;
 };
 
-// False: nothing was looked at (off, not recording, another check is under way, a vfork child).
-bool Run(LeakTrigger trigger, const Caller& caller);
+// The verdict in sums, by LeakClass.
+struct Counts {
+  struct Sum {
+    uint64_t blocks, bytes;
+  };
+  Sum of[4];
+  uint32_t threads_not_stopped;
+  bool whole;  // the check came to its end
+};
+
+struct Manner {
+  bool in_copy = false;      // mark in a copy of the process, which goes on meanwhile (snapshot.h) ...
+  bool or_in_place = false;  // ... or here, if none can be made
+  bool considerate = false;  // StopManner::kConsiderate
+  Counts* counts = nullptr;  // not from a copy
+};
+
+// False: nothing was looked at (off, not recording, another check is under way, a vfork child). A copy writes its
+// verdict later.
+bool Run(LeakTrigger trigger, const Caller& caller, const Manner& manner = {});
 
 }  // namespace tidemark::leak_check

@@ -88,6 +88,11 @@ void EnterBlock(const void* block, uint32_t node, size_t size) {
                std::memory_order_relaxed);
 }
 
+uint64_t WordOf(const void* block) {
+  const Entry* entry = IsOn() ? EntryOf(block) : nullptr;
+  return entry == nullptr ? 0 : entry->load(std::memory_order_relaxed);
+}
+
 uint64_t TakeBlock(const void* block) {
   Entry* entry = EntryOf(block);
   if (entry == nullptr) return 0;

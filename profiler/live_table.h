@@ -55,6 +55,8 @@ inline uint64_t Take(const void* block) {
     return TakeBlock(block);
   return 0;
 }
+// What is entered for it; 0: nothing.
+uint64_t WordOf(const void* block);
 
 // Units that have a table lie in [first, last).
 struct UnitRange {

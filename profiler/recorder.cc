@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "profiler/leak_request.h"
 #include "profiler/live_table.h"
 #include "profiler/module_publisher.h"
 #include "profiler/os.h"
@@ -88,6 +89,7 @@ bool AdoptChild() {
     StopRecording();
     return false;
   }
+  leak_request::Tell();
   StartRecording();
   return true;
 }
@@ -418,12 +420,19 @@ void CountRegionFull(size_t size) {
 
 void PrepareLeakWriter() { spare_page.store(own_memory::Map(kPage), std::memory_order_relaxed); }
 
+namespace {
+
+// Not so in a vfork child, which is its parent's.
+bool IsThisImageRecorded() {
+  return recording.load(std::memory_order_acquire) && image_state->load(std::memory_order_acquire) == kImageRecording &&
+         session.header->pid.load(std::memory_order_relaxed) == os::ProcessId();
+}
+
+}  // namespace
+
 // One for all checks of an image, so that their records come in order, until its thread ends.
 ThreadState* ClaimLeakWriter() {
-  if (!recording.load(std::memory_order_acquire) || image_state->load(std::memory_order_acquire) != kImageRecording ||
-      session.header->pid.load(std::memory_order_relaxed) != os::ProcessId()) {
-    return nullptr;
-  }
+  if (!IsThisImageRecorded()) return nullptr;
   if (leak_writer != nullptr && leak_writer->slot->owner.load(std::memory_order_acquire) == leak_writer->tid &&
       leak_writer->slot->serial.load(std::memory_order_relaxed) == leak_writer->serial) {
     return leak_writer;
@@ -434,6 +443,19 @@ ThreadState* ClaimLeakWriter() {
 }
 
 void ReleaseLeakWriter(ThreadState* writer) { CloseChunk(writer); }
+
+ThreadState* ClaimCopyWriter() {
+  if (!IsThisImageRecorded()) return nullptr;
+  ThreadState* writer = ClaimSlotFor(os::ProcessId());  // its first thread: there as long as the process
+  if (writer != nullptr) writer->waits = true;
+  return writer;
+}
+
+void ReleaseCopyWriter(ThreadState* writer) {
+  CloseChunk(writer);
+  // Release: as the collector does it for the dead, with the acquire of the next owner's CAS.
+  writer->slot->owner.store(kSlotDead, std::memory_order_release);
+}
 
 bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count) {
   if (!ReserveWords(writer, count)) return false;

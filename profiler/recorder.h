@@ -96,6 +96,10 @@ ThreadState* ClaimLeakWriter();
 // Call once at start, so that there will be one when memory has run out.
 void PrepareLeakWriter();
 void ReleaseLeakWriter(ThreadState* writer);
+// One of its own for a copy of the process (snapshot.h), which goes on writing when the calling thread has ended. The
+// copy gives it back; until then it lives as long as the process.
+ThreadState* ClaimCopyWriter();
+void ReleaseCopyWriter(ThreadState* writer);
 // Commits one record; waits for room in sampled mode, too. False: nobody will ever read it.
 bool PutLeakRecord(ThreadState* writer, const uint64_t* words, uint32_t count);
 

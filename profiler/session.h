@@ -54,6 +54,9 @@ struct alignas(64) SessionHeader {
   std::atomic<uint32_t> collector_alive;
   // A futex: changes when chunks were freed while somebody waited for one.
   std::atomic<uint32_t> freed_chunks;
+  // Changes when somebody wants leaks looked for: LeakRequestBits and a number. Relaxed: the signal that follows
+  // orders it.
+  std::atomic<uint32_t> leak_request;
 
   // --- Written by the host.
   alignas(64) std::atomic<uint32_t> attached;         // 1 after the host mapped the segment (release)
@@ -77,6 +80,9 @@ struct alignas(64) SessionHeader {
   std::atomic<uint32_t> guards_given_up;  // 1: the program handles SIGSEGV itself, no guarded slot was given any more
   std::atomic<uint64_t> stacks_checked;   // by a second, full unwind (libtidemark_checked.so) ...
   std::atomic<uint64_t> stacks_wrong;     // ... and of them different
+  std::atomic<uint32_t> leak_signal;      // to be sent after leak_request; 0: no handler is there
+  std::atomic<uint32_t> leak_taken;       // the last leak_request that was taken up
+  std::atomic<uint64_t> leak_pause_us;    // how long the last copy for a leak check held the program up
 
   // Bit i set: chunk i is free. Host clears (acquire: sees the collector's last read of it), collector sets (release).
   alignas(64) std::atomic<uint64_t> free_chunks[256];
@@ -234,11 +240,43 @@ struct AttachRequest {
   uint32_t flags;           // AttachFlags
 };
 enum AttachFlags : uint32_t { kAttachBypassed = 1 };
+enum LeakRequestBits : uint32_t {
+  kLeakExact = 1u << 31,    // signal threads in system calls, too, which may then fail with EINTR
+  kLeakInPlace = 1u << 30,  // where no copy can be made, the program waits
+};
 struct AttachReply {  // carries the segment's fd in SCM_RIGHTS when accepted
   uint64_t magic;
   uint32_t version;
   uint32_t accepted;  // 1: attached fd is the segment; 0: stay inert
   uint64_t segment_bytes;
+};
+
+// ---- A question to the collector, on the same socket: look for leaks in a process that you record. Answered when its
+// verdict is in the trace, or will not come.
+inline constexpr uint64_t kLeakQuestionMagic = 0x314b41454c4b4d54;  // "TMKLEAK1", little endian
+struct LeakQuestion {
+  uint64_t magic;
+  uint32_t version;  // kSessionVersion
+  uint32_t pid;      // as the collector sees it; same namespace: as everybody does
+  uint32_t bits;     // LeakRequestBits
+  uint32_t reserved;
+};
+enum class LeakAnswer : uint32_t {
+  kDone = 0,
+  kNotRecorded = 1,  // not by this collector, or it has ended
+  kNotPrepared = 2,  // recorded without leak_check
+  kNoHandler = 3,    // the program uses the signal itself
+  kEnded = 4,        // the process has ended meanwhile
+  kNotTaken = 5,     // no thread has taken the request up
+  kNoVerdict = 6,    // taken up, but no verdict came
+  kNotWritten = 7,   // the trace cannot be written
+};
+struct LeakReply {
+  uint64_t magic;
+  uint32_t version;
+  LeakAnswer answer;
+  uint32_t check;   // its number in the trace
+  char path[4072];  // of the trace, absolute; NUL-terminated
 };
 
 }  // namespace tidemark

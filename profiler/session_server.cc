@@ -216,15 +216,32 @@ std::vector<Attached> SessionServer::ServePending(size_t live_sessions) {
   return all;
 }
 
+void SessionServer::TakeLeakQuestion(OwnedFd connection, const LeakQuestion& question) {
+  const std::optional<ucred> peer = PeerOf(connection.get());
+  if (!peer || (peer->uid != 0 && peer->uid != geteuid()) || question.version != kSessionVersion) return;
+  if (leak_questions_.size() >= kMaxConnections) return;
+  epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, connection.get(), nullptr);
+  leak_questions_.push_back({std::move(connection), question.pid, question.bits});
+}
+
 std::optional<Attached> SessionServer::Answer(int fd, size_t live_sessions) {
   const auto found =
       std::find_if(connections_.begin(), connections_.end(), [fd](const Connection& c) { return c.fd.get() == fd; });
   if (found == connections_.end()) return std::nullopt;
-  AttachRequest request{};
-  const ssize_t n = recv(fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
+  union {
+    AttachRequest attach;
+    LeakQuestion question;
+  } packet{};
+  static_assert(sizeof packet.attach == sizeof packet.question);  // the magic tells them apart
+  const ssize_t n = recv(fd, &packet, sizeof packet, MSG_DONTWAIT | MSG_TRUNC);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
-  const OwnedFd connection = std::move(found->fd);  // one request per connection: it ends here, whatever happens
+  OwnedFd connection = std::move(found->fd);  // one request per connection: it ends here, whatever happens
   connections_.erase(found);
+  if (n == sizeof packet && packet.attach.magic == kLeakQuestionMagic) {
+    TakeLeakQuestion(std::move(connection), packet.question);
+    return std::nullopt;
+  }
+  const AttachRequest& request = packet.attach;
   if (n != sizeof request || request.magic != kSessionMagic) return std::nullopt;
 
   const std::optional<ucred> known = PeerOf(fd);

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "profiler/process_probe.h"
@@ -85,6 +86,13 @@ struct Attached {
   std::unique_ptr<Segment> segment;
 };
 
+// Somebody wants to know whether a process leaks; `fd` is for the answer.
+struct AskedForLeaks {
+  OwnedFd fd;
+  uint32_t pid = 0;
+  uint32_t bits = 0;  // LeakRequestBits
+};
+
 class SessionServer {
  public:
   // Says who may attach: pid and uid by the kernel's word.
@@ -103,6 +111,8 @@ class SessionServer {
   bool Owns(int fd) const;
   // Accepts and answers everything that is pending, without waiting.
   std::vector<Attached> ServePending(size_t live_sessions);
+  // What was asked since the last call, by root or our own user.
+  std::vector<AskedForLeaks> TakeLeakQuestions() { return std::exchange(leak_questions_, {}); }
   // Closes connections whose request has not come for long; creates the next segment ahead when none is there.
   void Idle(uint64_t now_us, size_t live_sessions);
   bool has_connections() const { return !connections_.empty(); }
@@ -119,6 +129,7 @@ class SessionServer {
   void Accept();
   void Refuse(int fd);
   std::optional<Attached> Answer(int fd, size_t live_sessions);
+  void TakeLeakQuestion(OwnedFd connection, const LeakQuestion& question);
   std::unique_ptr<Segment> TakeSegment(size_t live_sessions);
   uint64_t RingBytes(size_t live_sessions) const;
 
@@ -128,6 +139,7 @@ class SessionServer {
   const int epoll_fd_;
   const Admit admit_;
   std::vector<Connection> connections_;
+  std::vector<AskedForLeaks> leak_questions_;
   std::unique_ptr<Segment> spare_;  // prepared while idle: allocating 8 MiB takes longer than all the rest of an attach
   bool spare_wanted_ = true;
   uint64_t taken_segments_ = 0;

@@ -317,6 +317,20 @@ TraceSummary TracedProcess::GiveUp() {
   return summary_;
 }
 
+uint32_t TracedProcess::RequestLeaks(uint32_t bits) {
+  constexpr uint32_t kBits = kLeakExact | kLeakInPlace;
+  leak_requests_ = (leak_requests_ + 1) & ~kBits;
+  const uint32_t request = leak_requests_ | (bits & kBits);
+  header().leak_request.store(request, std::memory_order_release);
+  return request;
+}
+
+std::string TracedProcess::FlushTrace() {
+  if (writer_ == nullptr) return "";
+  writer_->Flush();
+  return writer_->error().empty() ? summary_.path : "";
+}
+
 bool TracedProcess::ImageWasReplaced() const {
   dev_t device = 0;
   ino_t inode = 0;
@@ -373,6 +387,7 @@ void TracedProcess::OnLeakCheck(const TraceLeakCheck& check, bool ended) {
   leak_check_ = check;
   leak_check_.number = number;
   ++leak_checks_finished_;
+  if (check.trigger == LeakTrigger::kOnDemand) last_requested_check_ = number;
   EndLeakCheck();
 }
 

@@ -77,6 +77,18 @@ class TracedProcess : private RingReader::Sink {
   // True when more than a quarter of the ring was full at the last poll: come back at once.
   bool busy() const { return busy_; }
 
+  // ---- Leak checks on demand.
+  bool looks_for_leaks() const { return context_.session.leak_check; }
+  // The signal that makes the process look at its request; 0: it handles that signal itself.
+  uint32_t leak_signal() const { return header().leak_signal.load(std::memory_order_relaxed); }
+  // Writes a request down; what leak_taken() will be when it was taken up.
+  uint32_t RequestLeaks(uint32_t bits);
+  uint32_t leak_taken() const { return header().leak_taken.load(std::memory_order_acquire); }
+  // Number of the last check that was finished and had been asked for; 0: none.
+  uint32_t last_requested_check() const { return last_requested_check_; }
+  // Everything so far goes to the file; its name, or empty: it cannot be written.
+  std::string FlushTrace();
+
   pid_t pid() const { return attached_.pid; }
   int pidfd() const { return attached_.pidfd.get(); }
   uint64_t start_ticks() const { return attached_.identity.start_ticks; }
@@ -125,6 +137,7 @@ class TracedProcess : private RingReader::Sink {
   uint64_t last_retire_us_ = 0;
   uint32_t retired_when_wanted_ = 0, retired_when_started_ = 0;
   TraceMemory last_memory_;
+  uint32_t leak_requests_ = 0, last_requested_check_ = 0;
 };
 
 }  // namespace tidemark

@@ -23,6 +23,7 @@ DOCUMENT = tree.ROOT / "docs" / "signal-safety.md"
 # Only this function is called before a thread's first event in a process image is recorded, or for a nested one.
 FIRST_EVENT = "recorder::EnterSlowly"
 AT_EXIT = "lifecycle::Destruct"
+LEAK_CHECK = "tidemark_leak_check"
 PHASES = ("start", "first event", "later", "end")
 
 # Whose address is taken, and who calls it. A new one fails the test until it stands here: callers by address are not
@@ -42,6 +43,11 @@ ADDRESS_TAKEN = {
     "exits::RunMain": "at the end: by libc, in place of main",
     "exits::NotThere": "by nobody: stands for what this libc does not have",
     "exits::NextInRegion": "at the end: by a leak check in sampled mode",
+    "leak_request::OnSignal": "at the end: of the signal that asks for a leak check",
+    "leak_check::Check::InCopy": "at the end: by RunCopy",
+    "RunMiddle": "at the end: in the child that makes a copy",
+    "RunCopy": "at the end: in the copy, or in the child that makes one",
+    "OnFault": "at the end: of signals that end a copy",
     "OnStop": "at the end: of the signal that stops threads for a leak check",
     "lifecycle::EarlyUsableSize": "by SlowUsableSize, before the constructor",
 }
@@ -58,6 +64,8 @@ TABLES = {
 # Functions that call what a pointer in a register says, and what that is.
 BY_REGISTER = {
     "lifecycle::Construct": "dlsym, as often as it is called",
+    "RunCopy": "leak_check::Check::InCopy",
+    "tidemark_clone": "RunMiddle or RunCopy",
     "AllocateSlow": "the next allocator",
     "FreeSlow": "the next allocator",
     "ReallocateSlow": "the next allocator",
@@ -69,7 +77,7 @@ BY_REGISTER = {
 # Put there by the compiler's own start files, in every shared library.
 START_FILES = {"frame_dummy", "register_tm_clones", "deregister_tm_clones", "__do_global_dtors_aux", "_init", "_fini"}
 # Asked by unit tests only.
-FOR_TESTS = {"region::RequestedSize", "WorldStop::StillAsleep"}
+FOR_TESTS = {"region::RequestedSize"}
 # What a compiler may or may not put in line.
 INLINED_AT_WILL = {"memcpy", "memset", "memmove", "memcmp", "strlen", "strcmp"}
 
@@ -218,11 +226,11 @@ def exported_names(kinds):
 
 
 def hook_names():
-    return exported_names("HOOK|API|WATCHED")
+    return [name for name in exported_names("HOOK|API|WATCHED") if name != LEAK_CHECK]
 
 
 def exit_names():
-    return exported_names("EXIT")
+    return exported_names("EXIT") + [LEAK_CHECK]
 
 
 class LibraryTest(unittest.TestCase):
