@@ -131,6 +131,7 @@ uint32_t FrameNames::InternFunction(std::string name, const std::string& module,
   auto [found, added] = function_ids_.try_emplace(std::move(key), static_cast<uint32_t>(functions_.size()));
   if (added) {
     function_is_allocator_.push_back(IsAllocatorEntry(name, module));
+    function_is_ours_.push_back(StartsWithModule(module, "libtidemark"));
     functions_.push_back({std::move(name), module, known});
   }
   return found->second;
@@ -203,6 +204,7 @@ const std::vector<FrameNames::Step>& FrameNames::StepsOf(uint32_t leaf_node) {
       last_folded = first++;
     }
     if (first == end) continue;
+    if (!all_frames_ && function_is_ours_[frames_[pool_[first]].function] != 0) continue;
     at_leaf = false;
     add(node, first - frames.first, first, end - first);
   }

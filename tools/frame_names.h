@@ -3,8 +3,8 @@
 // Names are interned: a frame is a number (function + file + line + module), a function is a number (name + module),
 // and what a node resolves to is computed once. Allocator-internal frames at the leaf (our own library, the entry
 // points of malloc, operator new) are folded away, so that the innermost frame is the code that wanted the memory;
-// frames further out are never dropped. Works without a symbolizer, too: frames are then "module+0x1234". Must not:
-// know what is being counted.
+// frames further out are never dropped, but for our stand-in for main, where leaks were looked for. Works without a
+// symbolizer, too: frames are then "module+0x1234". Must not: know what is being counted.
 #pragma once
 
 #include <cstdint>
@@ -97,7 +97,7 @@ class FrameNames {
   std::vector<uint32_t> pool_;
   std::vector<NamedFrame> frames_;
   std::vector<NamedFunction> functions_;
-  std::vector<char> function_is_allocator_;
+  std::vector<char> function_is_allocator_, function_is_ours_;  // by function
   std::unordered_map<std::string, uint32_t> function_ids_, frame_ids_;
   std::vector<uint32_t> stack_;
   std::vector<Step> steps_;

@@ -113,8 +113,10 @@ class Endings(LeakCheckCase):
         self.assertEqual(checks, [], "nobody has named it")
 
     def test_off_is_off(self):
-        checks, _ = self.run_plants("exit", options=())
+        checks, trace = self.run_plants("exit", options=())
         self.assertEqual(checks, [])
+        _, watched = self.run_plants("exit")
+        self.assertEqual(watched.folded(), trace.folded(), "the stand-in for main is in nobody's stack")
 
     def test_sampled_blocks(self):
         """With a draw for every few bytes most blocks are samples; none that is held is called lost."""
