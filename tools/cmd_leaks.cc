@@ -216,14 +216,19 @@ class LeaksCommand {
     if (!done->insert(std::filesystem::weakly_canonical(file, error).string()).second) return std::nullopt;
     Result<LoadedTrace> trace = LoadTrace(file, /*all_frames=*/false);
     if (!trace) return trace.error();
-    const RunMembership run(trace->reader->info());
+    RunMembership run(trace->reader->info());
     Add(*trace, file, builder);
     if (options_.children == "no") return std::nullopt;
+    std::vector<std::pair<std::string, nlohmann::json>> siblings;  // with their INFO
     for (const std::string& sibling : SiblingTraces(file)) {
       if (done->count(std::filesystem::weakly_canonical(sibling, error).string()) != 0) continue;
       const Result<std::unique_ptr<TraceReader>> reader = TraceReader::Open(sibling);
       if (!reader) return reader.error();
-      if (!run.Has((*reader)->info())) {
+      run.Learn((*reader)->info());
+      siblings.emplace_back(sibling, (*reader)->info());
+    }
+    for (const auto& [sibling, info] : siblings) {
+      if (!run.Has(info)) {
         report_.warnings.push_back(sibling + " is of another, earlier run: left out");
         continue;
       }

@@ -50,8 +50,12 @@ std::vector<std::string> SiblingTraces(const std::string& path) {
 RunMembership::RunMembership(const nlohmann::json& info)
     : pid_(NumberOf(info, "pid")), image_(NumberOf(info, "image")), start_ns_(NumberOf(info, "start_realtime_ns")) {}
 
+void RunMembership::Learn(const nlohmann::json& sibling_info) {
+  if (NumberOf(sibling_info, "pid") != pid_ || NumberOf(sibling_info, "image") >= image_) return;
+  start_ns_ = std::min(start_ns_, NumberOf(sibling_info, "start_realtime_ns"));
+}
+
 bool RunMembership::Has(const nlohmann::json& sibling_info) const {
-  if (NumberOf(sibling_info, "pid") == pid_ && NumberOf(sibling_info, "image") < image_) return true;
   return NumberOf(sibling_info, "start_realtime_ns") >= start_ns_;
 }
 

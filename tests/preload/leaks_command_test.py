@@ -250,6 +250,13 @@ class LeaksTest(unittest.TestCase):
         (path.parent / (path.name + ".999999")).write_bytes(self.trace.read_bytes())
         self.assertEqual(len(verdict(path)["processes"]), 2)
 
+    def test_children_of_an_image_that_was_replaced(self):
+        """They are older than the trace that has the run's name, which is the last image's."""
+        script = "sh -c 'exit 0'; sh -c 'exit 0'; exec true"
+        found = verdict("--", "sh", "-c", script)
+        self.assertEqual(found["warnings"], [])
+        self.assertEqual(len(found["processes"]), 4)
+
     def test_command_is_run_and_its_status_kept(self):
         done = leaks("--", self.program, "keep")
         self.assertEqual(done.returncode, 0, done.stderr)
