@@ -253,7 +253,7 @@ class LeaksTest(unittest.TestCase):
     def test_children_of_an_image_that_was_replaced(self):
         """They are older than the trace that has the run's name, which is the last image's."""
         script = "sh -c 'exit 0'; sh -c 'exit 0'; exec true"
-        found = verdict("--", "sh", "-c", script)
+        found = json.loads(leaks("--format", "json=-", "--", "sh", "-c", script).stdout)
         self.assertEqual(found["warnings"], [])
         self.assertEqual(len(found["processes"]), 4)
 
