@@ -237,9 +237,8 @@ class TraceWriter::Impl {
 
   // A part that cannot be written is missing, and its number with it: a reader takes the check for incomplete.
   void WriteLeaks(const TraceLeakCheck& check, std::span<const TraceLeakRow> rows, bool last) {
-    if (check.number != leak_check) leak_parts = 0;
-    leak_check = check.number;
-    const uint32_t part = leak_parts++;
+    const uint32_t part = leak_parts[check.number]++;
+    if (last) leak_parts.erase(check.number);
     if (!FlushBeforeEvents()) return file->CountLost();
     TableColumns table(&payload, rows.size());
     ColumnBuilder header;
@@ -279,7 +278,7 @@ class TraceWriter::Impl {
   uint64_t clocks_written = 0;
   std::vector<TraceMemory> memory;
   uint64_t memory_written = 0;
-  uint32_t leak_check = 0, leak_parts = 0;  // the last one that rows came of, and how many parts
+  std::unordered_map<uint32_t, uint32_t> leak_parts;  // of checks under way: how many have been written
 };
 
 TraceWriter::TraceWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

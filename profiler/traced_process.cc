@@ -235,7 +235,8 @@ TraceSummary TracedProcess::Finish(const ProcessExit& exit) {
   const uint64_t now_us = MonotonicNs() / 1000;
   longest_gap_us_ = std::max(longest_gap_us_, now_us - std::min(now_us, last_poll_us_));
   reader_.Drain(RingReader::Take::kEverything, now_us, *this);
-  if (leak_check_open_) EndLeakCheck();
+  for (auto check = leak_checks_.begin(); check != leak_checks_.end(); ++check) EndLeakCheck(check);
+  leak_checks_.clear();
   const SessionCounters counters = reader_.Counters();
   const uint64_t* received = reader_.received();
   if (header().attached.load(std::memory_order_acquire) == 0 && Sum(counters.events) == 0) return GiveUp();
@@ -371,39 +372,49 @@ void TracedProcess::OnEvents(const EventsHeader& header, EventEncoder& events) {
   summary_.unwritten = Sum(unwritten_);
 }
 
-// Checks are numbered here, whatever the process says.
+// Checks are numbered here, whatever the process says. Two may be under way: one that a copy makes, while the process
+// itself ends.
 void TracedProcess::OnLeakCheck(const TraceLeakCheck& check, bool ended) {
+  constexpr size_t kMostUnderWay = 8;
   if (!ended) {
-    if (leak_check_open_) EndLeakCheck();
-    leak_check_open_ = true;
-    leak_check_number_ = check.number;
-    leak_check_ = check;
-    leak_check_.number = ++leak_checks_begun_;
-    leak_check_.outcome = LeakOutcome::kUnfinished;
+    if (leak_checks_.size() == kMostUnderWay) leak_checks_.erase(EndLeakCheck(leak_checks_.begin()));
+    LeakCheckUnderWay& begun = leak_checks_.emplace_back();
+    begun.given_number = check.number;
+    begun.check = check;
+    begun.check.number = ++leak_checks_begun_;
+    begun.check.outcome = LeakOutcome::kUnfinished;
     return;
   }
-  if (!leak_check_open_ || check.number != leak_check_number_) return;
-  const uint32_t number = leak_check_.number;
-  leak_check_ = check;
-  leak_check_.number = number;
+  const auto found = FindLeakCheck(check.number);
+  if (found == leak_checks_.end()) return;
+  const uint32_t number = found->check.number;
+  found->check = check;
+  found->check.number = number;
   ++leak_checks_finished_;
-  if (check.trigger == LeakTrigger::kOnDemand) last_requested_check_ = number;
-  EndLeakCheck();
+  leak_checks_.erase(EndLeakCheck(found));
 }
 
 void TracedProcess::OnLeakRow(uint32_t check_number, const TraceLeakRow& row) {
   constexpr size_t kRowsAtOnce = 1 << 16;
-  if (!leak_check_open_ || check_number != leak_check_number_) return;
-  leak_rows_.push_back(row);
-  if (leak_rows_.size() < kRowsAtOnce) return;
-  if (writer_ != nullptr) writer_->AddLeaks(leak_check_, leak_rows_, false);
-  leak_rows_.clear();
+  const auto found = FindLeakCheck(check_number);
+  if (found == leak_checks_.end()) return;
+  found->rows.push_back(row);
+  if (found->rows.size() < kRowsAtOnce) return;
+  if (writer_ != nullptr) writer_->AddLeaks(found->check, found->rows, false);
+  found->rows.clear();
 }
 
-void TracedProcess::EndLeakCheck() {
-  leak_check_open_ = false;
-  if (writer_ != nullptr) writer_->AddLeaks(leak_check_, leak_rows_, true);
-  leak_rows_ = std::vector<TraceLeakRow>();
+// The latest one of that number.
+TracedProcess::LeakChecks::iterator TracedProcess::FindLeakCheck(uint32_t given_number) {
+  for (auto at = leak_checks_.end(); at != leak_checks_.begin();) {
+    if ((--at)->given_number == given_number) return at;
+  }
+  return leak_checks_.end();
+}
+
+TracedProcess::LeakChecks::iterator TracedProcess::EndLeakCheck(LeakChecks::iterator check) {
+  if (writer_ != nullptr) writer_->AddLeaks(check->check, check->rows, true);
+  return check;
 }
 
 void TracedProcess::BetweenChunks() {

@@ -106,7 +106,14 @@ class TracedProcess : private RingReader::Sink {
   SessionHeader& header() const { return attached_.segment->header(); }
   TraceSummary GiveUp();
   void WriteInfo();
-  void EndLeakCheck();
+  struct LeakCheckUnderWay {
+    uint32_t given_number = 0;  // as the process says
+    TraceLeakCheck check;
+    std::vector<TraceLeakRow> rows;
+  };
+  using LeakChecks = std::vector<LeakCheckUnderWay>;
+  LeakChecks::iterator FindLeakCheck(uint32_t given_number);
+  LeakChecks::iterator EndLeakCheck(LeakChecks::iterator check);
   bool RetireIsDue(uint64_t now_us);
   void RetireDeadThreads(uint64_t now_us);
   bool ThreadExists(uint32_t own_tid);
@@ -122,10 +129,7 @@ class TracedProcess : private RingReader::Sink {
   std::vector<uint32_t> nested_tids_;    // ids, as the process sees them, of the threads that exist
   bool nested_tids_complete_ = false;
   uint32_t leak_checks_begun_ = 0, leak_checks_finished_ = 0;
-  bool leak_check_open_ = false;
-  uint32_t leak_check_number_ = 0;  // as the process says
-  TraceLeakCheck leak_check_;
-  std::vector<TraceLeakRow> leak_rows_;
+  LeakChecks leak_checks_;
   bool saw_exiting_ = false;
   bool busy_ = false;
   uint64_t last_poll_us_ = 0;

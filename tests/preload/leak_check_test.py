@@ -15,7 +15,7 @@ import leak_rows
 from leak_rows import (ABORT, DEFINITE, DONE, EXEC, EXIT_AFTER, EXIT_BEFORE, GLOBAL, INDIRECT, INHERITED, MAPPING,
                        NO_MAPS, NO_MEMORY, POSSIBLE, QUICK_EXIT, REACHABLE, SIGNAL, STACK, THREAD_LOCAL,
                        UNDERSCORE_EXIT)
-from tracing import TOOL, clean_environment, compile_program, record
+from tracing import SCRATCH, TOOL, clean_environment, compile_program, record
 
 # Of each class, the sizes of the blocks, as often as they occur.
 LOST = {DEFINITE: [0, 1001, 1011, 1601, 1601, 1601, 1601, 1702, 2201, 2301, 2403, 2502],
@@ -159,6 +159,22 @@ class Surroundings(LeakCheckCase):
         checks, _ = self.run_plants("exit", "traps")
         self.assert_done(checks, EXIT_BEFORE, EXIT_AFTER)
         self.assertEqual(lost(checks[0]), LOST)
+
+    def test_a_module_that_is_gone(self):
+        holder = compile_program("leak_holder.c", "-shared", "-fPIC", output=SCRATCH / "leak_holder.so")
+        checks, _ = self.run_plants("exit", holder)
+        self.assertEqual(lost(checks[0]), with_more(DEFINITE, 1907))
+
+    def test_a_stack_in_a_block(self):
+        """It holds what it holds. Nobody knows then how far the thread's own stack is in use: old words there may hide
+        leaks, and must not make any."""
+        checks, _ = self.run_plants("exit", "coroutine")
+        self.assert_done(checks, EXIT_BEFORE, EXIT_AFTER)
+        found = lost(checks[0])
+        for leak_class in (DEFINITE, INDIRECT, POSSIBLE):
+            self.assertEqual(collections.Counter(found[leak_class]) - collections.Counter(LOST[leak_class]), {})
+        self.assertIn(1001, found[DEFINITE])
+        self.assertEqual([row.root for row in checks[0].rows if row.bytes == 1507], [STACK])
 
     def test_children(self):
         for how in ("fork", "daemon"):

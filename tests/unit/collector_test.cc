@@ -213,11 +213,12 @@ TEST_F(CollectorTest, LeakChecksAreWrittenAndUnfinishedOnesTold) {
     thread.Put({kCheck | number(7, 16) | kExitAfter | kInPlace, 5000});
     for (uint64_t i = 1; i <= 70'000; ++i) thread.Put({row(7, 3, 5), i * 16, i, i * 16});
     thread.Put({row(8, 3, 1), 0x1000, 1, 0x1000});
+    thread.Put({kCheck | number(9, 16), 6000});  // of a copy, while the other goes on
+    thread.Put({row(9, 2, 5), 0x20, 3, 0x10});
     thread.Put({row(7, 0, 6), 0, 640, 10});
     thread.Put({kCheck | kEnded | number(7, 16) | kExitAfter | kInPlace | uint64_t{1} << 56, 5001, 11, 12,
                 3 | uint64_t{2} << 32, 4096, 70'010, 99});
-    thread.Put({kCheck | number(9, 16), 6000});
-    thread.Put({row(9, 2, 5), 0x20, 3, 0x10});
+    thread.Put({row(9, 2, 5), 0x40, 3, 0x10});
     return kill(getpid(), SIGKILL);
   });
   Start(pid);
@@ -241,7 +242,7 @@ TEST_F(CollectorTest, LeakChecksAreWrittenAndUnfinishedOnesTold) {
   EXPECT_EQ(first.rows[70'000].blocks, 10u);
   const TraceLeaks& second = trace->leak_checks()[1];
   EXPECT_EQ(second.check.outcome, LeakOutcome::kUnfinished);
-  ASSERT_EQ(second.rows.size(), 1u);
+  ASSERT_EQ(second.rows.size(), 2u);
   EXPECT_EQ(second.rows[0].leader, 0x10u);
 }
 

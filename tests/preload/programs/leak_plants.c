@@ -5,6 +5,7 @@
  * Must not: print with stdio (its buffers are blocks, too), or keep a planted pointer where the table of the test does
  * not say. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define OUT_OF_LINE __attribute__((noinline, noclone))
@@ -107,6 +109,29 @@ static void start_threads(void) {
   while (ready != 3) usleep(1000);
 }
 
+/* A module's variables go with it. */
+static void hold_in_module(const char *path) {
+  void *module = dlopen(path, RTLD_NOW);
+  void (*hold)(void *) = (void (*)(void *))dlsym(module, "hold");
+  hold(block(1907));
+  dlclose(module);
+}
+
+/* A stack that is a block itself; the program ends on it. */
+static ucontext_t coroutine, suspended;
+static void end_on_coroutine(void) {
+  void *volatile mine = block(1507);
+  (void)mine;
+  exit(7);
+}
+static void start_coroutine(void) {
+  getcontext(&coroutine);
+  coroutine.uc_stack.ss_sp = block(70000);
+  coroutine.uc_stack.ss_size = 70000;
+  makecontext(&coroutine, end_on_coroutine, 0);
+  swapcontext(&suspended, &coroutine);
+}
+
 /* Mappings that must not be touched, or not take long. */
 static void lay_traps(void) {
   char path[] = "/tmp/tidemark-leak-trap.XXXXXX";
@@ -160,6 +185,8 @@ int main(int count, char **arguments) {
     if (strcmp(with, "traps") == 0) lay_traps();
     if (strcmp(with, "closed") == 0) close(0), close(1), close(2);
     if (strcmp(with, "no-memory") == 0) forbid_memory();
+    if (strcmp(with, "coroutine") == 0) start_coroutine();
+    if (with[0] == '/') hold_in_module(with);
     if (strcmp(with, "fork") == 0 || strcmp(with, "vfork") == 0 || strcmp(with, "daemon") == 0) fork_child(with);
   }
   if (strcmp(ending, "exit") == 0) exit(7);
