@@ -11,17 +11,32 @@ namespace tidemark {
 namespace {
 
 // Bytes that the last leak check found lost, by stack.
-std::unordered_map<uint32_t, double> LostByNode(const TraceReader& reader) {
+std::unordered_map<uint32_t, double> LostByNode(TraceReader& reader) {
   std::unordered_map<uint32_t, double> lost;
   const TraceLeaks* last = nullptr;
   for (const TraceLeaks& leaks : reader.leak_checks()) {
     if (leaks.whole && leaks.check.outcome == LeakOutcome::kDone) last = &leaks;
   }
   if (last == nullptr) return lost;
+  // Samples' stacks are in the events of their allocations only.
+  std::unordered_map<uint64_t, uint32_t> node_of;
+  for (const TraceLeakRow& row : last->rows) {
+    if (row.node == 0 && row.address != 0) node_of[row.address] = 0;
+  }
+  if (!node_of.empty()) {
+    reader.ForEachEvent([&](uint32_t, const TraceEvent& event) {
+      if ((event.kind != RecordKind::kAlloc && event.kind != RecordKind::kRealloc) || event.tsc > last->check.tsc)
+        return;
+      if (const auto found = node_of.find(event.address); found != node_of.end()) found->second = event.node;
+    });
+  }
   for (const TraceLeakRow& row : last->rows) {
     const auto leak_class = static_cast<LeakClass>(row.leak_class);
     const bool is_lost = leak_class == LeakClass::kDefinitelyLost || leak_class == LeakClass::kIndirectlyLost;
-    if (is_lost && row.node != 0 && (row.flags & kLeakInherited) == 0) lost[row.node] += static_cast<double>(row.bytes);
+    if (!is_lost || (row.flags & kLeakInherited) != 0) continue;
+    const auto found = node_of.find(row.address);
+    const uint32_t node = row.node == 0 && found != node_of.end() ? found->second : row.node;
+    if (node != 0) lost[node] += static_cast<double>(row.bytes);
   }
   return lost;
 }

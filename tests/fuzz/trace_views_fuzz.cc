@@ -26,6 +26,7 @@
 #include "tools/flamegraph_svg.h"
 #include "tools/heap_errors.h"
 #include "tools/hotspots.h"
+#include "tools/leak_formats.h"
 #include "tools/loaded_trace.h"
 #include "tools/report_text.h"
 #include "tools/unwind_levels.h"
@@ -71,6 +72,27 @@ void RequireHarmlessSvg(const std::string& svg) {
   Require(Count(svg, "<script") == 1 && Count(svg, "<style") == 1 && Count(svg, "<foreignObject") <= 1);
 }
 
+// What the leak checks say, in every format.
+void ShowLeaks(LoadedTrace& trace, bool inherited, const TextStyle& style) {
+  LeakReport report;
+  report.show = kAllLeakKinds;
+  LeakVerdictBuilder builder(inherited);
+  builder.Add(trace, "trace.tmk");
+  report.verdict = builder.Take();
+  std::vector<SuppressionSource> rules;
+  rules.push_back({ParseSuppressions(DefaultSuppressions(), "default.supp"), true});
+  report.suppressions = ApplySuppressions(&rules, false, &report.verdict);
+  report.growth = FindGrowth(trace, 0, 10);
+  report.decision = Judge({}, &report.verdict);
+  RequirePlainText(LeakText(report, style));
+  RequireJson(LeakJson(report));
+  RequireJson(LeakSarif(report));
+  RequireUtf8(LeakJunit(report));
+  RequireUtf8(LeakMemcheckXml(report));
+  const std::string github = LeakGithub(report);
+  Require(Count(github, "\n") <= 20 && Count(github, "\n::") + !github.empty() == Count(github, "\n"));
+}
+
 // One table and one document of an input, since all of them take long: which ones, its checksum says.
 void Show(std::string bytes) {
   const uint32_t choice = Crc32c(bytes.data(), bytes.size());
@@ -93,6 +115,7 @@ void Show(std::string bytes) {
   RequirePlainText(SummaryText(model, facts, style));
   RequirePlainText(facts.EndingText() + facts.LossText() + facts.UnwindText());
   RequirePlainText(HeapErrorText(trace, 100));
+  if (!reader.leak_checks().empty()) ShowLeaks(trace, choice / 8192 % 2 != 0, style);
   Metric metric = kAllMetrics[choice / 4 % std::size(kAllMetrics)];
   if (WhyNotAvailable(metric, model)) metric = Metric::kAllocated;
   const auto grouping = static_cast<Grouping>(choice / 32 % 5);

@@ -1,6 +1,6 @@
 // Loses known amounts, as its arguments say, in their order: list (5 nodes of 32 bytes, the head included), one (100
-// bytes), other (48 bytes), keep (77 bytes in a global; prints "keep"), fork (what follows happens in a child, too),
-// close (descriptors 1 and 2), exit=N.
+// bytes), many=N (N times one), other (48 bytes), keep (77 bytes in a global; prints "keep"), fork (what follows
+// happens in a child, too), close (descriptors 1 and 2), exit=N.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +43,9 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "list") == 0) lose_list();
     if (strcmp(argv[i], "one") == 0) lose_one();
+    if (strncmp(argv[i], "many=", 5) == 0) {
+      for (int n = atoi(argv[i] + 5); n > 0; n--) lose_one();
+    }
     if (strcmp(argv[i], "other") == 0) lose_other();
     if (strcmp(argv[i], "keep") == 0) {
       kept = malloc(77);
