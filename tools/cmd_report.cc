@@ -9,6 +9,7 @@
 #include "tools/loaded_trace.h"
 #include "tools/model_json.h"
 #include "tools/report_text.h"
+#include "tools/time_window_option.h"
 
 namespace tidemark {
 namespace {
@@ -21,6 +22,7 @@ struct Options {
   size_t callers = 3;
   bool all_frames = false;
   bool json = false;
+  TimeWindowOption window;
 };
 
 Json HotspotJson(const Hotspot& row, const Hotspots& hotspots, const HeapModel& model, const FrameNames& names) {
@@ -67,7 +69,9 @@ Result<ExitStatus> RunReport(const Options& options) {
   if (!metric) return metric.error();
   const Result<Grouping> grouping = GroupingFromName(options.by);
   if (!grouping) return grouping.error();
-  Result<LoadedTrace> trace = LoadTrace(options.file, options.all_frames);
+  const Result<TimeWindow> window = TimeWindowOf(options.window);
+  if (!window) return window.error();
+  Result<LoadedTrace> trace = LoadTrace(options.file, {options.all_frames, false, false, *window});
   if (!trace) return trace.error();
   if (std::optional<Error> error = WhyNotAvailable(*metric, *trace->model)) return *error;
 
@@ -107,6 +111,7 @@ RunFunction DefineReport(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--top", options->top, "rows to show; 0: all")->capture_default_str();
   app.add_option("--callers", options->callers, "callers to show below each site")->capture_default_str();
+  AddTimeWindowOptions(app, &options->window);
   app.add_flag("--all-frames", options->all_frames, "show the allocator's own frames, too");
   app.add_flag("--json", options->json, "print JSON");
   return [options] { return RunReport(*options); };

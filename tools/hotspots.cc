@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
 #include <unordered_map>
 
 #include "tools/model/stack_tree.h"
+#include "tools/sites.h"
 
 namespace tidemark {
 namespace {
@@ -38,20 +38,6 @@ class Groups {
  private:
   std::unordered_map<uint32_t, size_t> index_;
   std::vector<Group> groups_;
-};
-
-// Frames that differ only in having been inlined are one site.
-class Sites {
- public:
-  explicit Sites(const FrameNames& names) : names_(names) {}
-  uint32_t Of(uint32_t frame) {
-    const NamedFrame& it = names_.frame(frame);
-    return sites_.try_emplace({it.function, it.line, it.file}, frame).first->second;
-  }
-
- private:
-  const FrameNames& names_;
-  std::map<std::tuple<uint32_t, uint32_t, std::string>, uint32_t> sites_;
 };
 
 class Modules {

@@ -11,6 +11,13 @@ Json IntervalJson(const Amount& amount) {
   return Json::array({Saturated(std::floor(interval.low)), Saturated(std::ceil(interval.high))});
 }
 
+// Null: the whole run; else [from, to], null where the run's own end is meant.
+Json WindowJson(const TimeWindow& window) {
+  if (window.whole()) return nullptr;
+  const auto end = [](const std::optional<int64_t>& ns) { return ns ? Json(*ns) : Json(); };
+  return Json::array({end(window.from_ns), end(window.to_ns)});
+}
+
 }  // namespace
 
 Json UsageJson(const Usage& usage, bool sampled) {
@@ -81,6 +88,7 @@ Json RunJson(const HeapModel& model, const RunFacts& facts) {
       {"sample_bytes", model.sampled() ? model.sample_bytes() : 0},
       {"start_realtime_ns", facts.start_realtime_ns},
       {"duration_ns", facts.duration_ns},
+      {"window_ns", WindowJson(model.window())},
       {"complete", facts.complete},
       {"bypassed", facts.bypassed},
       {"ending", ending},

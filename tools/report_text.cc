@@ -39,6 +39,10 @@ std::string SummaryText(const HeapModel& model, const RunFacts& facts, const Tex
                          : "complete recording";
   run += fmt::format("; {}, {}", HumanDuration(facts.duration_ns), facts.EndingText());
   line("run", run);
+  if (const TimeWindow& window = model.window(); !window.whole()) {
+    line("window", fmt::format("{} to {}: all numbers are of this time only", HumanDuration(window.from_ns.value_or(0)),
+                               window.to_ns ? HumanDuration(*window.to_ns) : "the end"));
+  }
   line("events", fmt::format("{} ({} allocs, {} frees, {} reallocs), {} {}", HumanCount(model.events().all()),
                              HumanCount(model.events().allocs), HumanCount(model.events().frees),
                              HumanCount(model.events().reallocs), HumanCount(model.threads().size()),

@@ -178,7 +178,8 @@ RunFacts FactsOf(const TraceReader& reader, const HeapModel& model) {
   }
   if (!model.window().whole()) {
     const int64_t end_ns = std::min(facts.duration_ns, model.window().to_ns.value_or(facts.duration_ns));
-    facts.duration_ns = std::max<int64_t>(0, end_ns - std::max<int64_t>(0, model.window().from_ns.value_or(0)));
+    const int64_t from_ns = std::max<int64_t>(0, model.window().from_ns.value_or(0));
+    facts.duration_ns = std::max<int64_t>(0, std::max<int64_t>(0, end_ns) - from_ns);
   }
   return facts;
 }

@@ -1,4 +1,4 @@
-// Fuzzes everything that shows a trace: model, tables, exports, flame graph. The input is a trace.
+// Fuzzes everything that shows a trace: model, history, tables, exports, flame graph, time line. The input is a trace.
 //
 // Numbers of a hostile trace may be anything, so the sums, estimates and formatted quantities of the views are the
 // subject; and names may hold anything, so what comes out is checked to be harmless: no control characters in text,
@@ -28,7 +28,11 @@
 #include "tools/hotspots.h"
 #include "tools/leak_formats.h"
 #include "tools/loaded_trace.h"
+#include "tools/reclamation_json.h"
+#include "tools/reclamation_text.h"
 #include "tools/report_text.h"
+#include "tools/timeline_svg.h"
+#include "tools/top_screen.h"
 #include "tools/unwind_levels.h"
 #include "tools/utf8.h"
 
@@ -103,7 +107,14 @@ void Show(std::string bytes) {
   uint64_t events = 0;
   trace.reader->ForEachEvent([&events](uint32_t, const TraceEvent&) { ++events; });
   if (events > kMaxEvents) return;
-  trace.model = std::make_unique<HeapModel>(HeapModel::Build(*trace.reader));
+  const uint32_t view = choice / 4096 % 12;
+  constexpr uint32_t kReclaimView = 10;
+  // A window of the run, or all of it.
+  TimeWindow window;
+  if (view == kReclaimView && choice % 3 == 1) window.from_ns = choice % 4096 * 1000;
+  if (view == kReclaimView && choice % 3 == 2) window.to_ns = choice % 4096 * 1000;
+  trace.history = std::make_unique<HeapHistory>(*trace.reader);
+  trace.model = std::make_unique<HeapModel>(HeapModel::Build(*trace.reader, trace.history.get(), window));
   trace.facts = FactsOf(*trace.reader, *trace.model);
   trace.names = std::make_unique<FrameNames>(*trace.reader, nullptr, choice % 2 != 0);
   const TraceReader& reader = *trace.reader;
@@ -124,7 +135,7 @@ void Show(std::string bytes) {
   std::string document;
   const ExportSource source{trace, {}};
   const WriteText write = [&document](std::string_view text) { document += text; };
-  switch (choice / 4096 % 11) {
+  switch (view) {
     case 0:
       ExportFolded(model, names, metric, write);
       return RequirePlainText(document);
@@ -159,6 +170,15 @@ void Show(std::string bytes) {
       ExportCsv(source, write);
       std::erase(document, '\r');
       return RequirePlainText(document);
+    case kReclaimView: {
+      const Reclamation life = Reclaim(reader, model, *trace.history, names);
+      RequirePlainText(ReclamationText(trace, life, choice / 256 % 8, style));
+      RequireJson(Dump(ReclamationJson(trace, life, 8)));
+      RequirePlainText(TopScreen(trace, {80, choice / 256 % 30}));
+      const std::string svg = RenderTimeline(trace, facts.CommandText());
+      RequireUtf8(svg);
+      return Require(Count(svg, "<script") == 0 && Count(svg, "<style") == 1);
+    }
     default:
       ExportJson(reader, model, facts, names, {}, write);
       RequireJson(document);

@@ -120,8 +120,8 @@ class ProgramTest(unittest.TestCase):
     def test_bash_completion_completes(self):
         script = BUILD / "packaging" / "tidemark"
         body = (f'source "{script}"; spec=$(complete -p tidemark); [[ $spec =~ -F\\ ([^ ]+) ]];'
-                'COMP_WORDS=(tidemark rec); COMP_CWORD=1; COMP_LINE="tidemark rec"; COMP_POINT=12;'
-                '"${BASH_REMATCH[1]}" tidemark rec tidemark; printf "%s\\n" "${COMPREPLY[@]}"')
+                'COMP_WORDS=(tidemark reco); COMP_CWORD=1; COMP_LINE="tidemark reco"; COMP_POINT=13;'
+                '"${BASH_REMATCH[1]}" tidemark reco tidemark; printf "%s\\n" "${COMPREPLY[@]}"')
         self.assertEqual(output_of("bash", "--norc", "-c", body).split(), ["record"])
 
     @unittest.skipUnless(shutil.which("man"), "man is not installed")

@@ -77,7 +77,7 @@ SparsePages FindSparsePages(const LiveSet& live, size_t stack_count) {
     if (block.stack >= stack_count) return;
     for_edges(block, [&](uint64_t page, uint64_t bytes) {
       const uint32_t on_page = live_bytes[page];
-      if (on_page >= SparsePages::kSparseBytes) return;
+      if (on_page == 0 || on_page >= SparsePages::kSparseBytes) return;  // 0: overlapping blocks of a damaged trace
       found.pinned_bytes[block.stack] +=
           static_cast<double>(kPageBytes - on_page) * static_cast<double>(bytes) / static_cast<double>(on_page);
     });
