@@ -120,7 +120,7 @@ std::vector<std::string> ReclamationFindings(const LoadedTrace& trace, const Rec
         "the first thread's heap and waits there until that thread allocates again.",
         HumanPercent(history.cross_thread().bytes, life.allocated.bytes)));
   }
-  if (life.pages_used_end && history.sparse_pages().sparse_pages * kPageBytes > (1u << 20)) {
+  if (life.pages_used_end && history.sparse_pages().sparse_pages * PageOccupancy::kPageBytes > (1u << 20)) {
     const SiteLife* pinner = Most(life.sites, [](const SiteLife& it) { return it.pinned_bytes; });
     const SparsePages& sparse = history.sparse_pages();
     if (sparse.sparse_pages * 5 > sparse.pages && pinner != nullptr) {

@@ -184,7 +184,7 @@ void ExpectSameAsRecount(History& history, uint64_t from_ns, uint64_t to_ns, con
   EXPECT_EQ(heap.cross_thread().blocks, cross_blocks);
   EXPECT_EQ(heap.live_at_begin(), live_begin);
   EXPECT_EQ(heap.window_clock(), end_clock - begin_clock);
-  EXPECT_EQ(heap.used_pages_at_end(), pages.size() * kPageBytes);
+  EXPECT_EQ(heap.used_pages_at_end(), pages.size() * PageOccupancy::kPageBytes);
   // A - F = L, and the model says the same.
   EXPECT_EQ(heap.allocated().bytes - heap.released().bytes, live_end - live_begin);
   EXPECT_EQ(static_cast<double>(model.total().Live().bytes.seen), live_end);

@@ -6,6 +6,7 @@
 namespace tidemark {
 namespace {
 
+constexpr uint64_t kPageBytes = PageOccupancy::kPageBytes;
 constexpr uint64_t kAddressLimit = uint64_t{1} << 48;
 
 struct PageSpan {

@@ -15,10 +15,9 @@
 
 namespace tidemark {
 
-inline constexpr uint64_t kPageBytes = 4096;
-
 class PageOccupancy {
  public:
+  static constexpr uint64_t kPageBytes = 4096;
   void Add(const LiveBlock& block) { Change(block, 1); }
   void Remove(const LiveBlock& block) { Change(block, -1); }
   uint64_t used_bytes() const { return used_pages_ * kPageBytes; }
@@ -41,7 +40,7 @@ class PageOccupancy {
 
 // The pages of a live set by how full they are, and who is on those that are nearly empty.
 struct SparsePages {
-  static constexpr uint64_t kSparseBytes = kPageBytes / 4;  // fewer live bytes than this: sparse
+  static constexpr uint64_t kSparseBytes = PageOccupancy::kPageBytes / 4;  // fewer live bytes than this: sparse
   uint64_t pages = 0, sparse_pages = 0;
   std::array<uint64_t, 4> by_quarter{};  // pages with up to 1/4, 2/4, 3/4 and 4/4 of them alive
   // [stack]: free bytes of sparse pages; a page's are divided among its blocks by their bytes.
