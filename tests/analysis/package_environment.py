@@ -20,7 +20,7 @@ PYTHON = ENVIRONMENT / "bin" / "python3"
 
 
 class NoEnvironmentError(Exception):
-    """It could not be made; the message says why and what to do."""
+    """It could not be made for want of a package index; the message says why."""
 
 
 def fingerprint(paths):
@@ -63,8 +63,12 @@ def ensure():
         install(lambda source: ["setuptools", "wheel", f"{source}[test]"], ENVIRONMENT / "dependencies.stamp",
                 fingerprint([PACKAGE / "pyproject.toml"]))
         files = [path for pattern in ("*.py", "*.c") for path in (PACKAGE / "tidemark_analysis").glob(pattern)]
-        install(lambda source: ["--no-deps", "--no-build-isolation", "--no-index", "--force-reinstall", source],
-                ENVIRONMENT / "package.stamp", fingerprint([*files, PACKAGE / "setup.py", PACKAGE / "pyproject.toml"]))
+        try:
+            install(lambda source: ["--no-deps", "--no-build-isolation", "--no-index", "--force-reinstall", source],
+                    ENVIRONMENT / "package.stamp",
+                    fingerprint([*files, PACKAGE / "setup.py", PACKAGE / "pyproject.toml"]))
+        except NoEnvironmentError as error:  # needs nothing from outside: the package itself is broken
+            raise RuntimeError(str(error)) from error
     return PYTHON
 
 
