@@ -1,9 +1,10 @@
 """The classes and amounts of `tidemark leaks` are those of valgrind's memcheck, program by program, to the byte.
 
 Definitely and indirectly lost blocks are compared, on programs as Debian ships them, some of which lose small known
-amounts. Possibly lost and reachable ones are not: valgrind runs programs in an environment and on a processor of its
-own. perl is not among them: a block that memcheck calls indirectly lost is possibly lost for us (docs/leaks.md). Both tools
-look after destructors; memcheck is told not to free what the C library keeps, which would hide it.
+amounts. Possibly lost and reachable ones are not: valgrind runs programs in an environment and on a processor
+of its own. perl is not among them: a block that memcheck calls indirectly lost is possibly lost for us
+(docs/leaks.md). Both tools look after destructors; memcheck is told not to free what the C library keeps, which
+would hide it.
 Must not: name the amounts; they are the distribution's.
 """
 import concurrent.futures
