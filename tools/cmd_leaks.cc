@@ -18,6 +18,7 @@
 #include "tools/commands.h"
 #include "tools/leak_files.h"
 #include "tools/leak_formats.h"
+#include "tools/leak_request.h"
 #include "tools/leak_run.h"
 #include "tools/lsan_defaults.h"
 #include "tools/output_stream.h"
@@ -34,6 +35,8 @@ struct Options {
   size_t top = 20;
   bool no_default_suppressions = false, print_default_suppressions = false, allow_wide = false;
   bool update_baseline = false, inherited = false, trends = false;
+  pid_t pid = 0;  // of a running process; 0: none is asked
+  LeakRequestOptions request;
 };
 
 using Format = std::string (*)(const LeakReport&);
@@ -149,6 +152,11 @@ class LeaksCommand {
       if (run->has_trace()) files.push_back(run->trace());
       if (!run->has_trace() && run->status() != 0) return static_cast<ExitStatus>(run->status());
     }
+    if (options_.pid != 0) {
+      const Result<RequestedCheck> check = RequestLeakCheck(options_.pid, options_.request);
+      if (!check) return check.error();
+      files.push_back(check->trace);
+    }
     LeakVerdictBuilder builder(options_.inherited);
     std::set<std::string> done;
     for (const std::string& file : files) {
@@ -164,7 +172,12 @@ class LeaksCommand {
  private:
   std::optional<Error> CheckUsage() {
     const bool runs = !TrailingCommand().empty();
-    if (options_.files.empty() && !runs) {
+    if (options_.pid != 0 && (runs || !options_.files.empty()))
+      return Usage("--pid takes neither traces nor a command");
+    if (options_.pid == 0 && (options_.request.exact || options_.request.in_place)) {
+      return Usage("--exact and --in-place are for --pid");
+    }
+    if (options_.files.empty() && !runs && options_.pid == 0) {
       return Usage("which trace? tidemark leaks FILE, or tidemark leaks -- CMD to record and check a command");
     }
     if (!options_.files.empty() && runs) return Usage("name traces, or a command behind --, but not both");
@@ -218,7 +231,7 @@ class LeaksCommand {
     if (!trace) return trace.error();
     RunMembership run(trace->reader->info());
     Add(*trace, file, builder);
-    if (options_.children == "no") return std::nullopt;
+    if (options_.children == "no" || options_.pid != 0) return std::nullopt;
     std::vector<std::pair<std::string, nlohmann::json>> siblings;  // with their INFO
     for (const std::string& sibling : SiblingTraces(file)) {
       if (done->count(std::filesystem::weakly_canonical(sibling, error).string()) != 0) continue;
@@ -336,6 +349,13 @@ class LeaksCommand {
 RunFunction DefineLeaks(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->files, "traces; children and earlier images beside them (FILE.PID) are found");
+  app.add_option("--pid", options->pid, "look for leaks now in a running process that is recorded with --leak-check")
+      ->type_name("PID")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--exact", options->request.exact,
+               "with --pid: see all registers of threads in system calls, which may then fail with EINTR");
+  app.add_flag("--in-place", options->request.in_place,
+               "with --pid: where the process cannot be copied, let it wait for the verdict");
   app.add_option("-o,--output", options->output, "keep the trace of a command behind -- (default: not kept)")
       ->type_name("FILE");
   app.add_option("--format", options->formats,
@@ -409,7 +429,7 @@ const Command kLeaksCommand = {
     ExitStatus::kUsage,
     /*hidden=*/false,
     /*takes_command=*/true,
-    "[OPTIONS] FILE... | [OPTIONS] -- CMD [ARGUMENT]...",
+    "[OPTIONS] FILE... | [OPTIONS] --pid PID | [OPTIONS] -- CMD [ARGUMENT]...",
 };
 
 }  // namespace tidemark

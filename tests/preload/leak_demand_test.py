@@ -132,6 +132,27 @@ class LeakDemandTest(unittest.TestCase):
         self.assertEqual(own, [1001] * 10)
         self.assertEqual(self.end(process)["none left"], 1)
 
+    def leaks(self, *arguments):
+        done = subprocess.run([TOOL, "leaks", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+                              env=clean_environment())
+        return done.returncode, done.stdout, done.stderr
+
+    def test_command(self):
+        process, pid = self.start("busy")
+        for options in ((), ("--exact",)):
+            status, output, errors = self.leaks("--pid", pid, "--no-default-suppressions", *options)
+            self.assertEqual(status, 1, errors)  # which says that the trace is still being written
+            self.assertRegex(output, r"10,010 bytes|10010 bytes|9\.8 KiB")
+        self.end(process)
+        status, output, errors = self.leaks("--pid", pid)
+        self.assertEqual((status, output), (4, ""))
+        self.assertIn(f"there is no process {pid}", errors)
+        status, _, errors = self.leaks("--pid", os.getpid())
+        self.assertEqual(status, 4)
+        self.assertIn("is not recorded: start it with", errors)
+        for wrong in (("--pid", 0), ("--pid", pid, self.path), ("--exact", self.path), ("--pid", pid, "--", "true")):
+            self.assertEqual(self.leaks(*wrong)[0], 2, wrong)
+
     def test_asked_in_vain(self):
         process, pid = self.start("", "--seed", "1")
         session = session_of(pid)
