@@ -392,6 +392,7 @@ void TracedProcess::OnLeakCheck(const TraceLeakCheck& check, bool ended) {
   found->check.number = number;
   ++leak_checks_finished_;
   leak_checks_.erase(EndLeakCheck(found));
+  if (check.trigger == LeakTrigger::kOnDemand) last_requested_check_ = number;
 }
 
 void TracedProcess::OnLeakRow(uint32_t check_number, const TraceLeakRow& row) {
