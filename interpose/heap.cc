@@ -34,6 +34,9 @@ struct Functions {
   decltype(&mi_manage_os_memory) manage_os_memory;
   decltype(&mi_register_error) register_error;
   decltype(&mi_process_info) process_info;
+  decltype(&mi_heap_get_default) heap_get_default;
+  decltype(&mi_heap_visit_blocks) heap_visit_blocks;
+  decltype(&mi_collect) collect;
   decltype(&mi_version) version;
 };
 Functions mi;
@@ -52,7 +55,10 @@ bool ResolveAll(void* library) {
          Resolve(library, "mi_option_set", &mi.option_set) &&
          Resolve(library, "mi_manage_os_memory", &mi.manage_os_memory) &&
          Resolve(library, "mi_register_error", &mi.register_error) &&
-         Resolve(library, "mi_process_info", &mi.process_info) && Resolve(library, "mi_version", &mi.version);
+         Resolve(library, "mi_process_info", &mi.process_info) &&
+         Resolve(library, "mi_heap_get_default", &mi.heap_get_default) &&
+         Resolve(library, "mi_heap_visit_blocks", &mi.heap_visit_blocks) &&
+         Resolve(library, "mi_collect", &mi.collect) && Resolve(library, "mi_version", &mi.version);
 }
 
 // mimalloc reports failures here and leaves errno to chance; C programs expect ENOMEM.
@@ -148,6 +154,14 @@ long SyscallOfHeap(long number, long a, long b, long c, long d, long e, long f) 
   return syscall(number, a, b, c, d, e, f);
 }
 
+// One page of the calling thread's, by mi_heap_visit_blocks.
+bool AddPage(const mi_heap_t*, const mi_heap_area_t* page, void*, size_t, void* sum) {
+  auto* usage = static_cast<Usage*>(sum);
+  usage->committed_by_thread += page->committed;
+  usage->used_by_thread += page->used * page->block_size;
+  return true;
+}
+
 // From here on there is one allocator in the process, also for those who look for libc's.
 void ReplaceLibcs() {
 #define TIDEMARK_ENTRY(name) \
@@ -227,10 +241,22 @@ void* Reallocate(void* block, size_t size) {
 void Free(void* block) { mi.free(block); }
 size_t UsableSize(const void* block) { return mi.usable_size(block); }
 
-size_t CommittedBytes() {
-  size_t elapsed, user, system, rss, peak_rss, commit, peak_commit, faults;
-  mi.process_info(&elapsed, &user, &system, &rss, &peak_rss, &commit, &peak_commit, &faults);
-  return commit;
+Usage CurrentUsage() {
+  Usage usage = {};
+  size_t elapsed, user, system, rss, peak_rss, faults;
+  mi.process_info(&elapsed, &user, &system, &rss, &peak_rss, &usage.committed, &usage.peak_committed, &faults);
+  // mimalloc's count may fall below zero; see heap_reports.cc.
+  if (usage.committed > PTRDIFF_MAX) usage.committed = 0;
+  constexpr bool kEachBlock = false;
+  mi.heap_visit_blocks(mi.heap_get_default(), kEachBlock, AddPage, &usage);
+  return usage;
+}
+
+bool Trim() {
+  if (os::IsForbidden(SYS_madvise) || os::IsForbidden(SYS_mprotect)) return false;
+  const size_t before = CurrentUsage().committed;
+  mi.collect(true);
+  return CurrentUsage().committed < before;
 }
 
 }  // namespace tidemark::heap

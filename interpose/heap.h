@@ -31,8 +31,15 @@ void* AllocateAligned(size_t size, size_t alignment, bool zero);
 void* Reallocate(void* block, size_t size);
 void Free(void* block);
 size_t UsableSize(const void* block);
-// Bytes that the heap has obtained from the system.
-size_t CommittedBytes();
+// What the heap has obtained from the system, now and at most, and what of it mimalloc tells the calling thread of: its
+// own pages.
+struct Usage {
+  size_t committed, peak_committed;
+  size_t committed_by_thread, used_by_thread;
+};
+Usage CurrentUsage();
+// Gives unused memory of the calling thread, and of threads that have ended, back to the system. True: there was some.
+bool Trim();
 
 // mimalloc 2.0.9 crashes on alignments of tens of megabytes; the caller serves larger ones itself.
 inline constexpr size_t kLargestAlignment = size_t{8} << 20;

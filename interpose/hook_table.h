@@ -1,7 +1,7 @@
 // The one list of symbols that the library exports: the version script is checked against it, tests and docs read it.
 //
 // HOOK(name): an allocation function that is taken over. EXIT(name): a way out of the process image, where leaks are
-// looked for if that was asked for (exit_hooks.h). API(name): a function of include/tidemark.h.
+// looked for if that was asked for (exit_hooks.h). REPORT(name): see heap_reports.cc. API(name): a function of include/tidemark.h.
 // Not here, each for a reason (docs/design.md): operator new and delete (a program that
 // replaces some of them would get mixed ownership; libstdc++'s reach malloc and free anyway), strdup, realpath, getline
 // (glibc's call malloc through the PLT), dlopen (interposing it breaks the caller's RUNPATH), __libc_* (the real ones
@@ -22,8 +22,15 @@
   HOOK(pvalloc)              \
   HOOK(malloc_usable_size)   \
   HOOK(free_sized)           \
-  HOOK(free_aligned_sized)   \
-  HOOK(mallinfo2)
+  HOOK(free_aligned_sized)
+
+// REPORT(name): what the allocator says of itself, and does when it is told to.
+#define TIDEMARK_REPORTS(REPORT) \
+  REPORT(mallinfo)               \
+  REPORT(mallinfo2)              \
+  REPORT(malloc_info)            \
+  REPORT(malloc_stats)           \
+  REPORT(malloc_trim)
 
 // Watched: programs lock themselves in through these, and then some things of ours must not be done any more.
 #define TIDEMARK_WATCHED(WATCHED) \

@@ -284,6 +284,25 @@ size_t CommittedBytes() {
   return slab_committed.load(std::memory_order_relaxed) + run_committed.load(std::memory_order_relaxed);
 }
 
+size_t UsedBytes() {
+  if (tables == nullptr) return 0;
+  size_t used = 0;
+  const uint32_t slab_count = slabs_used.load(std::memory_order_relaxed);
+  for (uint32_t number = 0; number < slab_count && number < kSlabs; number++) {
+    const uint8_t c = tables->slab_class[number].load(std::memory_order_acquire);
+    if (c == 0) continue;
+    for (const std::atomic<uint64_t>& word : slabs[number].live) {
+      used += static_cast<size_t>(__builtin_popcountll(word.load(std::memory_order_relaxed))) * kClassBytes[c - 1];
+    }
+  }
+  const size_t known_runs = run_table_committed.load(std::memory_order_acquire) / sizeof(Run);
+  const uint32_t pages = pages_used.load(std::memory_order_relaxed);
+  for (uint32_t page = 0; page < pages && page < known_runs; page++) {
+    if (runs[page].state.load(std::memory_order_acquire) == kLive) used += runs[page].pages * kPage;
+  }
+  return used;
+}
+
 bool Contains(const void* block) { return reinterpret_cast<uintptr_t>(block) - base < length; }
 
 void* Allocate(size_t size, size_t alignment, bool zero, Placement placement) {

@@ -22,8 +22,10 @@ enum class Placement { kPacked, kUnsampled };
 // Reserves the range. False: no address space; then nothing is ever placed here.
 bool Start();
 bool Contains(const void* block);
-// Bytes of the range that have become accessible: an upper bound of what is in use.
+// Bytes of the range that have become accessible, and those in live blocks (with what they were rounded up by). The
+// second is found by a look at all of them: for reports.
 size_t CommittedBytes();
+size_t UsedBytes();
 
 // A block of `size` bytes aligned to `alignment` (power of two >= 16), zeroed when asked. nullptr: no room; the caller
 // uses the heap and counts it.

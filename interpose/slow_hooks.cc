@@ -6,7 +6,6 @@
 #include "interpose/slow_hooks.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdint.h>
 
 #include "interpose/guard_faults.h"
@@ -380,17 +379,6 @@ TIDEMARK_EXPORT void* pvalloc(size_t size) {
   if (size > PTRDIFF_MAX - kPage) return OutOfMemory();
   const size_t rounded = (size + kPage - 1) & ~(kPage - 1);
   return AllocateSlow(Api::kPvalloc, rounded, kPage, false, CALLER());
-}
-
-// What the heap holds: `arena` and `hblkhd` as glibc counts them are one thing here. Bytes in use are known to the
-// allocator per page only, so `uordblks` is what is committed, an upper bound.
-TIDEMARK_EXPORT struct mallinfo2 mallinfo2(void) {
-  struct mallinfo2 info = {};
-  if (lifecycle::phase == Phase::kOurs) {
-    info.arena = heap::CommittedBytes() + region::CommittedBytes();
-    info.uordblks = info.arena;
-  }
-  return info;
 }
 
 TIDEMARK_EXPORT int tidemark_is_recording(void) { return recorder::IsRecording() ? 1 : 0; }

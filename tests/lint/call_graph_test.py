@@ -30,6 +30,7 @@ PHASES = ("start", "first event", "later", "end")
 # seen by the graph. "handler": a root of its own.
 ADDRESS_TAKEN = {
     "heap::OnError": "by mimalloc, when it has failed: sets errno",
+    "heap::AddPage": "by mimalloc, for each page of the calling thread, when it is asked for a report",
     "TakeAdds": "by dl_iterate_phdr, at start",
     "FindTool": "by nobody: the address tells which file the library is",
     "lifecycle::EntryOf": "by nobody: the address tells which entry of the loader's list is ours",
@@ -73,6 +74,9 @@ BY_REGISTER = {
     "valloc": "the next allocator",
     "tidemark_exit_watched": "who serves exit, exec and their like behind us",
     "exits::Resolve": "dlsym, as often as it is called",
+    **{name: "the next library's"
+       for name in ("mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "malloc_trim")},
+    "heap::CurrentUsage": "mimalloc",
 }
 # Put there by the compiler's own start files, in every shared library.
 START_FILES = {"frame_dummy", "register_tm_clones", "deregister_tm_clones", "__do_global_dtors_aux", "_init", "_fini"}
@@ -226,7 +230,7 @@ def exported_names(kinds):
 
 
 def hook_names():
-    return [name for name in exported_names("HOOK|API|WATCHED") if name != LEAK_CHECK]
+    return [name for name in exported_names("HOOK|REPORT|API|WATCHED") if name != LEAK_CHECK]
 
 
 def exit_names():

@@ -43,7 +43,7 @@ class Exports(unittest.TestCase):
 
     def test_exported_symbols_are_the_hook_table(self):
         table = (Path(__file__).resolve().parent.parent.parent / "interpose" / "hook_table.h").read_text()
-        wanted = set(re.findall(r"^  (?:HOOK|EXIT|API|WATCHED)\((\w+)\)", table, re.M))
+        wanted = set(re.findall(r"^  (?:HOOK|REPORT|EXIT|API|WATCHED)\((\w+)\)", table, re.M))
         out = subprocess.run(["nm", "-D", "--defined-only", LIBRARY], capture_output=True, text=True, check=True).stdout
         self.assertEqual({line.split()[-1] for line in out.splitlines()}, wanted)
 
