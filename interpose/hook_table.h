@@ -1,7 +1,8 @@
 // The one list of symbols that the library exports: the version script is checked against it, tests and docs read it.
 //
 // HOOK(name): an allocation function that is taken over. EXIT(name): a way out of the process image, where leaks are
-// looked for if that was asked for (exit_hooks.h). REPORT(name): see heap_reports.cc. API(name): a function of include/tidemark.h.
+// looked for if that was asked for (exit_hooks.h). REPORT(name): see heap_reports.cc. API(name): a function of
+// include/tidemark.h.
 // Not here, each for a reason (docs/design.md): operator new and delete (a program that
 // replaces some of them would get mixed ownership; libstdc++'s reach malloc and free anyway), strdup, realpath, getline
 // (glibc's call malloc through the PLT), dlopen (interposing it breaks the caller's RUNPATH), __libc_* (the real ones
