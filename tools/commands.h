@@ -49,6 +49,7 @@ extern const Command kTimelineCommand;
 extern const Command kTopCommand;
 extern const Command kFlamegraphCommand;
 extern const Command kExportCommand;
+extern const Command kDiffCommand;
 extern const Command kInfoCommand;
 extern const Command kDoctorCommand;
 extern const Command kCollectCommand;
