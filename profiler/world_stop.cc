@@ -189,7 +189,7 @@ void RemoveHandler(bool pending) {
     TaskStatus status;
     Table* const in = table.load(std::memory_order_relaxed);
     if (!ReadTaskStatus(0, in->scratch, &status) || (status.shared_pending & SignalBit(signal_number)) != 0) return;
-    const KernelAction ignored{reinterpret_cast<void (*)(int, siginfo_t*, void*)>(SIG_IGN), 0, nullptr, 0};
+    const KernelAction ignored{__builtin_bit_cast(decltype(KernelAction::handler), SIG_IGN), 0, nullptr, 0};
     SetAction(signal_number, &ignored, nullptr);
   }
   SetAction(signal_number, &action_before, nullptr);

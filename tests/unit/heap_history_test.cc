@@ -244,7 +244,9 @@ void ExpectSameAsRecount(History& history, uint64_t from_ns, uint64_t to_ns, con
           return of.count(node) != 0 ? static_cast<double>(of.at(node)) : 0.0;
         };
         EXPECT_EQ(values[at].live_bytes, value(it.live_before));
-        if (from_ns == 0) EXPECT_EQ(values[at].allocated_bytes, value(it.allocated_before));
+        if (from_ns == 0) {
+          EXPECT_EQ(values[at].allocated_bytes, value(it.allocated_before));
+        }
         EXPECT_EQ(points[at].live_bytes, static_cast<double>(it.total_before));
         break;
       }
