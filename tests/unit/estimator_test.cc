@@ -171,6 +171,17 @@ TEST(Estimator, LargeBlocksHaveNextToNoInterval) {
   EXPECT_EQ(WeightOfSample(UINT64_MAX, 1).unseen_blocks, 0);
 }
 
+// What is left of the unseen part after adding and subtracting may be less than the seen one's last bit.
+TEST(Estimator, LowEndIsWhatWasSeenWhereNothingElseIsLikely) {
+  Amount amount;
+  amount.seen = 1048584;
+  amount.unseen = 1e-12;
+  amount.variance = 1e-6;
+  amount.heaviest = 1048584;
+  EXPECT_EQ(amount.Interval95().low, 1048584);
+  EXPECT_GE(amount.Interval95().high, 1048584);
+}
+
 TEST(Estimator, GammaQuantilesAgreeWithTables) {
   // Chi-square tables: quantile(k/2) * 2.
   EXPECT_NEAR(2 * GammaQuantile(0.5, 0.95), 3.841458820694124, 1e-8);

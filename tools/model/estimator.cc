@@ -91,7 +91,8 @@ Interval Amount::Interval95() const {
   interval.high = certain + GammaAt(unseen + heavy / 2, variance + heavy * heavy / 2, 0.975);
   // Large blocks: when it is likely that none went unseen, "seen" is inside the interval, which a gamma cannot say.
   const double p = certain / value();
-  const double log_none_unseen = unseen * unseen / variance / (1 - p) * std::log(p);
+  const double log_slope = p < 1 ? std::log(p) / (1 - p) : -1;  // its limit, where p rounds to 1
+  const double log_none_unseen = unseen * unseen / variance * log_slope;
   if (log_none_unseen > std::log(0.025)) interval.low = certain;
   return interval;
 }
