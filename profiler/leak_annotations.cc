@@ -1,9 +1,11 @@
 // The two tables; see leak_annotations.h.
 #include "profiler/leak_annotations.h"
 
+#include "profiler/own_memory.h"
+
 namespace tidemark::leak_annotations {
 
-Ignored ignored[kMaxIgnored];
+std::atomic<Ignored*> ignored{nullptr};
 Root roots[kMaxRoots];
 
 namespace {
@@ -11,14 +13,26 @@ namespace {
 std::atomic<uint32_t> ignored_count{0};
 constexpr uint64_t kFree = 0, kChanging = 1;
 
+Ignored* Table() {
+  Ignored* table = ignored.load(std::memory_order_acquire);
+  if (table != nullptr) return table;
+  constexpr size_t kBytes = kMaxIgnored * sizeof(Ignored);
+  auto* fresh = static_cast<Ignored*>(own_memory::Map(kBytes));
+  if (fresh == nullptr || ignored.compare_exchange_strong(table, fresh)) return fresh;
+  own_memory::Unmap(fresh, kBytes);  // another thread was faster
+  return table;
+}
+
 }  // namespace
 
 bool Ignore(uint64_t address, uint64_t word) {
+  Ignored* const table = Table();
+  if (table == nullptr) return false;
   if (ignored_count.load(std::memory_order_relaxed) >= kMaxIgnored) return false;
   const uint32_t index = ignored_count.fetch_add(1, std::memory_order_relaxed);
   if (index >= kMaxIgnored) return false;
-  ignored[index].word.store(word, std::memory_order_relaxed);
-  ignored[index].address.store(address, std::memory_order_release);
+  table[index].word.store(word, std::memory_order_relaxed);
+  table[index].address.store(address, std::memory_order_release);
   return true;
 }
 

@@ -1,7 +1,8 @@
 // What the program itself says of its memory: blocks that are lost by design, and memory that holds pointers though a
 // leak check would not look there (include/tidemark.h).
 //
-// Two fixed tables of words, changed by single atomic operations. Context: any thread, signal-safe, no allocation.
+// Two tables of words of fixed size, changed by single atomic operations; the large one is mapped when it is first
+// used. Context: any thread, signal-safe.
 #pragma once
 
 #include <atomic>
@@ -13,7 +14,7 @@ namespace tidemark::leak_annotations {
 inline constexpr uint32_t kMaxIgnored = 16384, kMaxRoots = 256;
 
 // The block at `address`, of which the live table says `word`: one that takes its place later says another, unless it
-// is of the same size and from the same place. False: the table is full.
+// is of the same size and from the same place. False: the table is full, or there is no memory for it.
 bool Ignore(uint64_t address, uint64_t word);
 bool AddRoot(uint64_t start, uint64_t bytes);
 bool RemoveRoot(uint64_t start, uint64_t bytes);
@@ -26,16 +27,17 @@ struct Root {
   std::atomic<uint64_t> start;  // 0: free; 1: being changed
   std::atomic<uint64_t> bytes;
 };
-extern Ignored ignored[kMaxIgnored] __attribute__((visibility("hidden")));
+extern std::atomic<Ignored*> ignored __attribute__((visibility("hidden")));  // kMaxIgnored of them, or nullptr
 extern Root roots[kMaxRoots] __attribute__((visibility("hidden")));
 
 // Calls visit(address, word) and visit(start, end).
 template <typename Visit>
 void ForEachIgnored(Visit visit) {
-  for (const Ignored& entry : ignored) {
-    const uint64_t address = entry.address.load(std::memory_order_acquire);
+  const Ignored* const entries = ignored.load(std::memory_order_acquire);
+  for (uint32_t i = 0; entries != nullptr && i < kMaxIgnored; i++) {
+    const uint64_t address = entries[i].address.load(std::memory_order_acquire);
     if (address == 0) return;  // they are filled in order and never emptied
-    visit(address, entry.word.load(std::memory_order_relaxed));
+    visit(address, entries[i].word.load(std::memory_order_relaxed));
   }
 }
 template <typename Visit>

@@ -10,14 +10,24 @@ struct Slot {
   std::atomic<uint64_t> start, bytes;  // start 0: free; 1: taken, not yet filled in
 };
 
-Slot slots[kMaxRanges];
+// Mapped when it is wanted: half a mebibyte of variables would be charged to every process with little memory.
+Slot* slots = nullptr;
 std::atomic<uint32_t> used{0};  // slots[used] and beyond have never been taken
 std::atomic<bool> remembers{false}, incomplete{false};
 constexpr uint64_t kFree = 0, kFilling = 1;
 
 }  // namespace
 
-void Start() { remembers.store(true, std::memory_order_relaxed); }
+void Start() {
+  if (remembers.load(std::memory_order_relaxed)) return;
+  slots = static_cast<Slot*>(os::Map(kMaxRanges * sizeof(Slot)));
+  if (slots == nullptr) {
+    incomplete.store(true, std::memory_order_relaxed);
+    return;
+  }
+  remembers.store(true, std::memory_order_release);
+  Remember(slots, kMaxRanges * sizeof(Slot));
+}
 
 void Remember(const void* memory, size_t bytes) {
   if (!remembers.load(std::memory_order_relaxed)) return;
@@ -69,6 +79,7 @@ void Unmap(void* memory, size_t bytes) {
 bool IsIncomplete() { return incomplete.load(std::memory_order_relaxed); }
 
 size_t Ranges(Range* out, size_t capacity) {
+  if (!remembers.load(std::memory_order_acquire)) return 0;
   const uint32_t count = used.load(std::memory_order_relaxed);
   size_t found = 0;
   for (uint32_t i = 0; i < count && i < kMaxRanges && found < capacity; i++) {

@@ -14,7 +14,7 @@
 
 namespace tidemark::own_memory {
 
-// Ranges are remembered from now on.
+// Ranges are remembered from now on. The process has one thread.
 void Start();
 
 // As os::Map and os::Unmap, for memory of ours.
