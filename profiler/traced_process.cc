@@ -172,6 +172,9 @@ bool TracedProcess::ThreadExists(uint32_t own_tid) {
 }
 
 void TracedProcess::RetireDeadThreads(uint64_t now_us) {
+  // The owners first: a thread that takes a slot after its process's threads were listed is not among these.
+  std::vector<std::pair<uint32_t, uint32_t>> owners, dead;
+  reader_.ForEachOwner([&](uint32_t slot, uint32_t tid) { owners.emplace_back(slot, tid); });
   if (attached_.identity.nested_namespace) {
     nested_tids_.clear();
     nested_tids_complete_ = true;
@@ -182,10 +185,9 @@ void TracedProcess::RetireDeadThreads(uint64_t now_us) {
     }
     if (nested_tids_.empty()) nested_tids_complete_ = false;
   }
-  std::vector<std::pair<uint32_t, uint32_t>> dead;
-  reader_.ForEachOwner([&](uint32_t slot, uint32_t tid) {
-    if (!ThreadExists(tid)) dead.emplace_back(slot, tid);
-  });
+  for (const auto& owner : owners) {
+    if (!ThreadExists(owner.second)) dead.push_back(owner);
+  }
   if (dead.empty()) return;
   reader_.Drain(RingReader::Take::kClosed, now_us, *this);  // what they closed comes before what they left open
   for (const auto& [slot, tid] : dead) reader_.RetireThread(slot, tid, now_us, *this);
