@@ -44,9 +44,12 @@ def facts_of(pid):
     folder = Path(f"/proc/{pid}")
     fields = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
     facts = [f"{name} {fields[name].strip()}" for name in STATUS if name in fields]
-    for link in sorted((folder / "fd").iterdir(), key=lambda link: int(link.name)):
+    descriptors = []
+    for link in (folder / "fd").iterdir():
         target = re.sub(r":\[\d+\]$|(?<=^/dev/pts/)\d+$", "", os.readlink(link))
-        facts.append(f"fd {link.name} {target}")
+        # Which number a server's later ones get hangs on the order in which its clients come and go.
+        descriptors.append(f"fd {link.name if int(link.name) < 3 else 'n'} {target}")
+    facts += sorted(descriptors)
     facts.append(f"children {len(children_of(pid))}")
     return tuple(facts)
 
